@@ -1,0 +1,26 @@
+"""rayopt: model optimisation jobs on Ray. The public names load what they need when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "InputError": "rayopt.errors",
+    "RayoptError": "rayopt.errors",
+    "StepError": "rayopt.errors",
+    "WorkError": "rayopt.errors",
+    "run": "rayopt.api",
+}
+
+__all__ = ["InputError", "RayoptError", "StepError", "WorkError", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rayopt' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,146 @@
+"""Running a job from Python or for the command line: read, check, prepare, claim the folder, run, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from rayopt import kinds
+from rayopt.backend import Backend, InProcess
+from rayopt.engine import Desk, Ended, Task, Watcher
+from rayopt.errors import InputError, input_error
+from rayopt.kinds import JobSettings, Kind
+from rayopt.runs.cache import Cache
+from rayopt.runs.folder import RunFolder
+from rayopt.spec import Document, override, parse_document, read_document
+
+IN_PROCESS = "inprocess"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A job that has been read and checked, and the document it came from."""
+
+    document: Document
+    kind: Kind
+    job: JobSettings
+    text: str
+
+
+def load(job: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()) -> Loaded:
+    """Reads and checks a job: a file, or the same as a dict. Loads no model and no data; raises InputError."""
+    if isinstance(job, Mapping):
+        text = yaml.safe_dump(json.loads(json.dumps(job)), sort_keys=False)
+        document = parse_document(text, "job", Path.cwd())
+    else:
+        document = read_document(Path(job))
+        text = Path(job).read_text(encoding="utf-8")
+    if assignments:
+        document = override(document, assignments)
+        text = yaml.safe_dump(document.data, sort_keys=False)
+    kind, settings = kinds.read_job(document)
+    return Loaded(document, kind, settings, text)
+
+
+def run(
+    job: str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    address: str | None = None,
+    assignments: Sequence[str] = (),
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+    cache: str | Path | None = None,
+) -> dict[str, Any]:
+    """Runs a job to its end and returns its summary; the same as `rayopt run`.
+
+    job: a job file or a dict of its fields. out: the run folder, `runs/NAME` by default. address: a Ray cluster's,
+    `inprocess` for no Ray at all, None for a Ray of its own on this machine. assignments: `a.b=value`, as with --set.
+    Raises InputError for what is wrong with the job, WorkError when the work fails.
+    """
+    loaded = load(job, assignments)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / loaded.job.name)
+    check_out(folder)
+    prepared = loaded.kind.prepare(loaded.job, loaded.document)
+    folder.claim(prepared.hash, loaded.job.name, overwrite)
+    try:
+        from rayopt.tasks import versions
+
+        plan = {
+            "job_hash": prepared.hash,
+            "kind": loaded.job.kind,
+            "name": loaded.job.name,
+            **prepared.plan(),
+        }
+        folder.write_plan(loaded.text, {**plan, "versions": versions()})
+        where = address or "local"
+        desk = Desk(opener(address), where, Cache(cache), watcher or Silent(), folder)
+        try:
+            return loaded.kind.run(prepared, desk)
+        finally:
+            if folder.summary.is_file():
+                write_report(folder)
+    finally:
+        folder.release()
+
+
+def check_out(folder: RunFolder) -> None:
+    """A run folder that cannot be one is refused before anything is loaded."""
+    if "://" in str(folder.path):
+        raise input_error(f"--out {folder.path}", "is not a local folder", "give a path on this machine")
+
+
+def opener(address: str | None) -> Callable[[], Backend]:
+    """What makes the backend of an address, once one is needed."""
+    if address == IN_PROCESS:
+        return InProcess
+
+    def on_ray() -> Backend:
+        from rayopt.onray.backend import OnRay
+
+        return OnRay(address)
+
+    return on_ray
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Writes `report.html` from what the run folder holds; raises InputError where there is nothing to report."""
+    from rayopt.report.page import render
+    from rayopt.runs.files import write_bytes
+
+    summary = read_summary(folder)
+    plan = json.loads(folder.plan.read_text())
+    write_bytes(folder.report, render(summary, plan).encode())
+    return folder.report
+
+
+def read_summary(folder: RunFolder) -> dict[str, Any]:
+    """The summary of a run folder; raises InputError where there is none."""
+    try:
+        return cast(dict[str, Any], json.loads(folder.summary.read_text()))
+    except (OSError, ValueError) as error:
+        raise input_error(
+            str(folder.path), "holds no summary of a run", "give the folder of a run that has ended"
+        ) from error
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def planned(self, count: int) -> None: ...
+
+    def backend_started(self, backend: Backend, seconds: float) -> None: ...
+
+    def started(self, id: str, name: str) -> None: ...
+
+    def ended(self, task: Task, ended: Ended) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+__all__ = ["InputError", "Loaded", "Silent", "load", "run", "write_report"]

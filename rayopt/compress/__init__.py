@@ -1,0 +1,1 @@
+"""Compression: structured pruning of torch models, quantisation of ONNX models."""

@@ -1,0 +1,55 @@
+"""What a job may say about its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rayopt.errors import Fault, did_you_mean
+from rayopt.spec import Document, Location, Settings
+
+BUILT_IN = ("digits", "mnist5k")
+SUFFIXES = (".npz", ".csv", ".parquet")
+
+Share = Annotated[float, Field(gt=0, lt=0.9)]
+
+
+class SplitSettings(Settings):
+    """Shares of all rows; what is left is for training."""
+
+    test: Share = 0.2
+    selection: Share = 0.2
+    calibration: Share = 0.1
+
+
+class DataSettings(Settings):
+    """`source` is a built-in set, a file (.npz, .csv, .parquet) or `package.module:function`."""
+
+    source: str
+    args: dict[str, Any] = Field({})
+    target: str | None = None
+    features: str | list[str] | None = None
+    task: Literal["auto", "classification", "regression"] = "auto"
+    dtype: Literal["float32", "int64"] = "float32"
+    split: SplitSettings = SplitSettings()
+
+
+def check(settings: DataSettings, document: Document, at: Location = ("data",)) -> list[Fault]:
+    """The faults that can be seen without reading anything."""
+    source = settings.source
+    if source in BUILT_IN or ":" in source:
+        return []
+    suffix = Path(source).suffix
+    if suffix not in SUFFIXES:
+        known = [*BUILT_IN, *(f"FILE{one}" for one in SUFFIXES), "package.module:function"]
+        return [document.fault((*at, "source"), f"unknown data source {source!r}", did_you_mean(source, known))]
+    faults = []
+    if not (document.folder / source).is_file():
+        remedy = "paths are relative to the job file's folder"
+        faults.append(document.fault((*at, "source"), f"there is no file {document.folder / source}", remedy))
+    if settings.target is None and suffix != ".npz":
+        remedy = "add `target: COLUMN`"
+        faults.append(document.fault((*at, "target"), "does not say which column is the target", remedy))
+    return faults

@@ -1,0 +1,267 @@
+"""The driver's loop: asks the plan what to do, the cache whether it is done, and the backend to do it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rayopt.backend import Backend, Call, Handle, Raised, Report, Returned
+from rayopt.errors import StepError
+from rayopt.plan import (
+    Done,
+    Event,
+    Failed,
+    Finish,
+    Grown,
+    Instruction,
+    Interrupted,
+    Lost,
+    Node,
+    Plan,
+    Record,
+    Run,
+)
+from rayopt.records import ONE_CPU, Need
+from rayopt.runs.cache import Cache, Entry
+from rayopt.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Of:
+    """An argument that stands for the result of another task."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A node of the plan and what it computes.
+
+    An ordinary task is `function(*args)`. Exclusive tasks that may run together share `function` and `args` and are
+    called as `function(ids, *args, *each)`, which gives a result (or StepError) by id.
+    `key` names the result by the content of what goes into it, given the results of the tasks it depends on.
+    """
+
+    node: Node
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    key: Callable[[Mapping[str, Any]], str]
+    each: Of | None = None
+    need: Need = ONE_CPU
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one task ended; `because_of` is the task that it was waiting for when that one failed."""
+
+    id: str
+    status: str
+    value: Any = None
+    reason: str = ""
+    because_of: str = ""
+    cached: bool = False
+
+
+class Codec(Protocol):
+    """Results to cache entries and back."""
+
+    def encode(self, value: Any) -> Entry: ...
+
+    def decode(self, entry: Entry) -> Any: ...
+
+
+class Watcher(Protocol):
+    """Is told what happens, as it happens."""
+
+    def planned(self, count: int) -> None: ...
+
+    def backend_started(self, backend: Backend, seconds: float) -> None: ...
+
+    def started(self, id: str, name: str) -> None: ...
+
+    def ended(self, task: Task, ended: Ended) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a kind of job is given to work with; `where` says on which machines its timings are taken."""
+
+    open_backend: Callable[[], Backend]
+    where: str
+    cache: Cache
+    watcher: Watcher
+    folder: RunFolder
+
+
+@dataclass
+class Engine:
+    """Carries out a plan. The backend is made when the first call is not in the cache, and not before."""
+
+    open_backend: Callable[[], Backend]
+    cache: Cache
+    codec: Codec
+    watcher: Watcher
+    shared: Any = None
+    values: dict[str, Any] = field(default_factory=dict)
+    _tasks: dict[str, Task] = field(default_factory=dict)
+    _handles: dict[str, Handle] = field(default_factory=dict)
+    _backend: Backend | None = None
+    _shared_handle: Handle | None = None
+    _batches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _cached: set[str] = field(default_factory=set)
+
+    def run(self, tasks: Iterable[Task], on_end: Callable[[Ended], None], grow: Callable[[], list[Task]]) -> None:
+        """Runs every task, tells `on_end` of each, and asks `grow` for more whenever there is nothing left.
+
+        KeyboardInterrupt comes out once what had finished is recorded. The backend is left open; call `close`.
+        """
+        first = list(tasks)
+        self._learn(first)
+        plan = Plan(task.node for task in first)
+        todo = plan.start()
+        while True:
+            try:
+                if not self._carry_out(todo, plan, on_end):
+                    more = grow()
+                    if not more:
+                        return
+                    self._learn(more)
+                    todo = plan.handle(Grown(tuple(task.node for task in more)))
+                    continue
+                todo = self._wait(plan)
+            except KeyboardInterrupt:
+                self._save_finished(plan, on_end)
+                raise
+
+    def close(self) -> None:
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def _learn(self, tasks: list[Task]) -> None:
+        self._tasks.update({task.node.id: task for task in tasks})
+        self.watcher.planned(len(self._tasks))
+
+    def _carry_out(self, todo: list[Instruction], plan: Plan, on_end: Callable[[Ended], None]) -> bool:
+        """Follows instructions, and those that follow from results in the cache; False once the plan is finished."""
+        queue = list(todo)
+        while queue:
+            instruction = queue.pop(0)
+            if isinstance(instruction, Record):
+                self._record(instruction, on_end)
+            elif isinstance(instruction, Run):
+                for event in self._run(instruction):
+                    queue += plan.handle(event)
+            elif isinstance(instruction, Finish):
+                return False
+        return True
+
+    def _record(self, record: Record, on_end: Callable[[Ended], None]) -> None:
+        value, cached = self.values.get(record.id), record.id in self._cached
+        ended = Ended(record.id, record.status, value, record.reason, record.because_of, cached)
+        self.watcher.ended(self._tasks[record.id], ended)
+        on_end(ended)
+
+    def _run(self, run: Run) -> list[Event]:
+        """Starts a call, for what of it is not in the cache; what is gives its events at once."""
+        events: list[Event] = []
+        missing = []
+        for id in run.ids:
+            entry = self.cache.get(self._tasks[id].key(self.values))
+            if entry is None:
+                missing.append(id)
+                continue
+            self.values[id] = self.codec.decode(entry)
+            self._cached.add(id)
+            events.append(Done(id))
+        if missing:
+            self._submit(tuple(missing), run)
+        return events
+
+    def _submit(self, ids: tuple[str, ...], run: Run) -> None:
+        backend = self._open()
+        first = self._tasks[ids[0]]
+        args = tuple(self._argument(argument) for argument in first.args)
+        name = first.name
+        if run.exclusive:
+            args = (ids, *args, *[self._argument(self._tasks[id].each) for id in ids])
+            name = first.name if len(ids) == 1 else f"{first.name} and {len(ids) - 1} more"
+        call_id = f"{ids[0]}/{run.attempt}"
+        self._batches[call_id] = ids
+        for id in ids:
+            self.watcher.started(id, self._tasks[id].name)
+        handle = backend.submit(Call(call_id, name, first.function, args, first.need, run.exclusive))
+        if not run.exclusive:
+            self._handles[ids[0]] = handle
+
+    def _argument(self, argument: Any) -> Any:
+        backend = self._open()
+        if isinstance(argument, Of):
+            if argument.id not in self._handles:
+                self._handles[argument.id] = backend.put(self.values[argument.id])
+            return self._handles[argument.id]
+        if argument is self.shared and argument is not None:
+            self._shared_handle = self._shared_handle or backend.put(argument)
+            return self._shared_handle
+        return argument
+
+    def _open(self) -> Backend:
+        if self._backend is None:
+            start = time.perf_counter()
+            self._backend = self.open_backend()
+            self.watcher.backend_started(self._backend, time.perf_counter() - start)
+        return self._backend
+
+    def _wait(self, plan: Plan) -> list[Instruction]:
+        todo: list[Instruction] = []
+        for report in self._open().wait(timeout_s=0.5):
+            for event in self._events(report):
+                todo += plan.handle(event)
+        return todo
+
+    def _events(self, report: Report) -> list[Event]:
+        """What a call's end means for each node that was in it; results go into the cache."""
+        ids = self._batches.pop(report.id)
+        if isinstance(report, Returned):
+            results = {ids[0]: report.value} if not self._tasks[ids[0]].node.exclusive else report.value
+            return [self._result(id, results[id]) for id in ids]
+        if isinstance(report, Raised):
+            if report.trace:
+                self.watcher.note(report.trace)
+            return (
+                [Failed(id, report.reason) for id in ids] if len(ids) == 1 else [Lost(id, report.reason) for id in ids]
+            )
+        for id in ids:
+            self._handles.pop(id, None)
+        self._forget_lost_handles(ids)
+        self.watcher.note(f"{', '.join(self._tasks[id].name for id in ids)}: {report.reason}")
+        return [Lost(id, report.reason) for id in ids]
+
+    def _result(self, id: str, value: Any) -> Event:
+        if isinstance(value, StepError):
+            return Failed(id, str(value))
+        self.values[id] = value
+        self.cache.put(self._tasks[id].key(self.values), self.codec.encode(value))
+        return Done(id)
+
+    def _forget_lost_handles(self, ids: tuple[str, ...]) -> None:
+        """What a lost call was given may be lost with it: the driver's own copies are sent again."""
+        for id in ids:
+            for argument in (*self._tasks[id].args, self._tasks[id].each):
+                if isinstance(argument, Of):
+                    self._handles.pop(argument.id, None)
+
+    def _save_finished(self, plan: Plan, on_end: Callable[[Ended], None]) -> None:
+        """What ended before the interrupt but was not yet heard of is recorded before the run stops."""
+        todo = plan.handle(Interrupted())
+        for report in self._backend.drain() if self._backend else []:
+            for event in self._events(report):
+                todo += plan.handle(event)
+        for instruction in todo:
+            if isinstance(instruction, Record):
+                self._record(instruction, on_end)

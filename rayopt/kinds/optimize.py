@@ -1,0 +1,148 @@
+"""The kind `optimize`: an accuracy budget in; the models worth having out, measured, with one recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from rayopt import plugins
+from rayopt.data import settings as data_settings
+from rayopt.data.settings import DataSettings
+from rayopt.engine import Desk
+from rayopt.errors import Fault, InputError
+from rayopt.kinds import JobSettings
+from rayopt.models import settings as model_settings
+from rayopt.models.settings import ModelSettings, ModelSource
+from rayopt.records import Artifact
+from rayopt.spec import Document, Settings
+from rayopt.training.settings import FitSettings
+from rayopt.tree import Chain, TreeReader
+
+if TYPE_CHECKING:
+    from rayopt.results import Study
+
+T = TypeVar("T")
+BY_TASK = {"classification": "accuracy", "regression": "r2"}
+
+
+class MeasureSettings(Settings):
+    """How models are timed: batch sizes, threads, and about how many seconds each model and batch size may take."""
+
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field((1, 32), min_length=1, max_length=8)
+    threads: int = Field(1, ge=1, le=1024)
+    seconds: float = Field(0.3, gt=0, le=600)
+
+
+class Job(JobSettings):
+    """The fields of an `optimize` job; `max_accuracy_drop` is in the metric's own unit (0.01: a point of accuracy)."""
+
+    model: ModelSettings
+    data: DataSettings
+    train: FitSettings | None = None
+    steps: list[Any] = Field(min_length=1)
+    max_accuracy_drop: float = Field(0.01, ge=0)
+    metric: str = "auto"
+    objective: Literal["balanced", "size", "speed"] = "balanced"
+    measure: MeasureSettings = Field(default_factory=MeasureSettings)
+    keep: Literal["front", "all"] = "front"
+
+
+def check(job: Job, document: Document) -> list[Fault]:
+    """Faults of model, data and steps that show without loading anything."""
+    faults = model_settings.check(job.model, document)
+    faults += data_settings.check(job.data, document)
+    if job.train is not None and job.model.onnx is not None:
+        faults.append(
+            document.fault(("train",), "an ONNX file cannot be trained", "leave `train:` out, or give a `factory:`")
+        )
+    faults += _chains(job, document)[3]
+    return faults
+
+
+def check_parts(document: Document) -> list[Fault]:
+    """Faults of the steps, for a job whose other fields are wrong."""
+    steps = document.data.get("steps")
+    if not isinstance(steps, list) or not steps:
+        return []
+    reader = TreeReader(document)
+    with plugins.importable(document.folder):
+        reader.chains(steps, ("steps",), Chain())
+    return [fault for fault in reader.faults if "but the chain holds" not in fault.problem]
+
+
+def prepare(job: Job, document: Document) -> Study:
+    """Loads data, model and metric; raises InputError with the faults of all three."""
+    from rayopt.results import Rules, Study
+    from rayopt.work import Bench, Timing, find_metric
+
+    source = ModelSource(job.model, str(document.folder), document.place(("model",)))
+    faults: list[Fault] = []
+    data = _collect(faults, lambda: _load_data(job, document))
+    if job.metric != "auto":
+        _collect(faults, lambda: find_metric(job.metric, source.folder, document.place(("metric",))))
+    model = _collect(faults, lambda: _load_model(source, job, data))
+    if faults or data is None or model is None:
+        raise InputError(faults)
+    metric = BY_TASK[data.task] if job.metric == "auto" else job.metric
+    original, baseline, candidates, _ = _chains(job, document)
+    bench = Bench(data, source, metric, job.seed, job.measure.threads)
+    timing = Timing(job.measure.batch_sizes, job.measure.seconds)
+    rules = Rules(job.max_accuracy_drop, job.objective, job.keep)
+    return Study(job.model_dump(mode="json"), bench, *model, original, baseline, candidates, timing, rules)
+
+
+def run(study: Study, desk: Desk) -> dict[str, Any]:
+    """Tries every chain, measures what comes out, and returns the summary; raises WorkError without a baseline."""
+    from rayopt.optimization import Optimization
+
+    return Optimization(study, desk).run()
+
+
+def _collect(faults: list[Fault], load: Callable[[], T]) -> T | None:
+    try:
+        return load()
+    except InputError as error:
+        faults += error.faults
+        return None
+
+
+def _chains(job: Job, document: Document) -> tuple[Chain, Chain, tuple[Chain, ...], list[Fault]]:
+    """The original (the job's model, trained where it says so), the baseline, and the candidates."""
+    reader = TreeReader(document)
+    original = Chain(format=job.model.format)
+    with plugins.importable(document.folder):
+        if job.train is not None and job.model.format == "torch":
+            original = reader.extend(original, "train", job.train.model_dump(), ("train",))
+        baseline = original if original.format == "onnx" else reader.extend(original, "export_onnx", {}, ("steps",))
+        chains = reader.chains(job.steps, ("steps",), original)
+    candidates = tuple(chain for chain in chains if chain.last != baseline.last)
+    if not reader.faults and not candidates:
+        remedy = "name at least one step that changes the model"
+        reader.faults.append(document.fault(("steps",), "leave only the baseline to try", remedy))
+    return original, baseline, candidates, reader.faults
+
+
+def _load_data(job: Job, document: Document) -> Any:
+    from rayopt.data.sources import load
+
+    return load(job.data, document.folder, job.seed, document.place(("data",)))
+
+
+def _load_model(source: ModelSource, job: Job, data: Any) -> tuple[Artifact, str]:
+    if job.model.onnx is not None:
+        from rayopt.models import onnx_model
+
+        place = f"{source.place}.onnx"
+        artifact = onnx_model.read_file(source.path(job.model.onnx), place)
+        if data is not None:
+            onnx_model.check_fits(artifact, data["selection"].x[:2], data.outputs_count, place)
+        return artifact, artifact.sha256
+    from rayopt.models import torch_model
+
+    if data is None:
+        return torch_model.to_artifact(torch_model.build(source, job.seed)), ""
+    example = data["train"].x[:2]
+    module = torch_model.check(source, job.seed, example, data.outputs_count)
+    return torch_model.to_artifact(module), torch_model.fingerprint(source, module, example)

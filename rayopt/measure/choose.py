@@ -1,0 +1,68 @@
+"""Which models are worth having: the never-slower rule, the Pareto front and the recommendation. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Objective = Literal["balanced", "size", "speed"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What choosing looks at. `ratios` are latencies to the baseline by batch size; `ratios_high` their upper bounds.
+
+    `drop` is how much worse than the baseline the metric is on the selection split.
+    """
+
+    id: str
+    size_bytes: int
+    drop: float
+    ratios: tuple[float, ...]
+    ratios_high: tuple[float, ...]
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """Everything of which less is better."""
+        return (self.size_bytes, self.drop, *self.ratios)
+
+
+def verdict(candidate: Candidate, baseline: Candidate, max_drop: float) -> str:
+    """Why a candidate cannot be recommended, or "" if it can."""
+    if candidate.drop > max_drop + 1e-12:
+        return "over the accuracy budget"
+    if any(ratio > 1 for ratio in candidate.ratios):
+        return "slower than the baseline"
+    if any(high > 1 for high in candidate.ratios_high):
+        return "not measurably faster than the baseline"
+    if candidate.size_bytes > baseline.size_bytes:
+        return "larger than the baseline"
+    return ""
+
+
+def pareto_front(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates that no other beats in everything, smallest first; of equals the first stays."""
+    front: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda one: one.costs):
+        if not any(_dominates(other.costs, candidate.costs) or other.costs == candidate.costs for other in front):
+            front.append(candidate)
+    return front
+
+
+def recommend(front: Sequence[Candidate], baseline: Candidate, objective: Objective) -> Candidate | None:
+    """The best of a front: least size, least latency, or least of their geometric mean."""
+    if not front:
+        return None
+
+    def cost(candidate: Candidate) -> float:
+        size = math.log(candidate.size_bytes / baseline.size_bytes)
+        speed = sum(math.log(ratio) for ratio in candidate.ratios) / max(1, len(candidate.ratios))
+        return {"size": size, "speed": speed, "balanced": size + speed}[objective]
+
+    return min(front, key=lambda candidate: (cost(candidate), candidate.drop))
+
+
+def _dominates(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
+    return all(a <= b for a, b in zip(left, right, strict=True)) and left != right

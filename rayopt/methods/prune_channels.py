@@ -1,0 +1,31 @@
+"""Removes whole channels, least important first; follow it with `recover`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rayopt.methods import Context
+from rayopt.records import Artifact
+from rayopt.spec import Settings
+
+accepts = "torch"
+gives = "torch"
+version = 1
+
+
+class Params(Settings):
+    keep: float = Field(0.5, gt=0, lt=1, description="share of every layer's channels to keep")
+    widths: dict[str, int] = Field({}, description="channels to keep by layer name or pattern, instead of `keep`")
+    round_to: int = Field(8, ge=1, description="widths become multiples of this")
+
+
+def apply(model: Artifact, params: Params, context: Context) -> Artifact:
+    import torch
+
+    from rayopt.compress.prune import prune_channels
+    from rayopt.models.torch_model import from_artifact, to_artifact
+
+    module = from_artifact(model, context.source, context.seed)
+    example = torch.from_numpy(context.data["train"].x[:2])
+    outputs = context.data.outputs_count
+    return to_artifact(module, prune_channels(module, example, params.keep, params.widths, params.round_to, outputs))

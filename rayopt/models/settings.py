@@ -1,0 +1,58 @@
+"""What a job may say about its model, and that together with where it was said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rayopt.errors import Fault
+from rayopt.records import Format
+from rayopt.spec import Document, Settings
+
+
+class ModelSettings(Settings):
+    """Either `factory` (with `args` and `weights`) or `onnx`, a file; paths are relative to the job file's folder."""
+
+    factory: str | None = None
+    args: dict[str, Any] = Field({})
+    weights: str | None = None
+    onnx: str | None = None
+
+    @property
+    def format(self) -> Format:
+        return "onnx" if self.onnx else "torch"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model's settings, the folder they are relative to, and the place to name in errors."""
+
+    settings: ModelSettings
+    folder: str
+    place: str = "model"
+
+    def path(self, name: str) -> Path:
+        return Path(self.folder) / name
+
+
+def check(settings: ModelSettings, document: Document) -> list[Fault]:
+    """The faults that can be seen without loading anything."""
+    faults: list[Fault] = []
+    if (settings.factory is None) == (settings.onnx is None):
+        remedy = "give either `factory: package.module:function` or `onnx: FILE.onnx`"
+        faults.append(
+            document.fault(("model",), "names no model" if settings.onnx is None else "names two models", remedy)
+        )
+    if settings.factory is not None and ":" not in settings.factory:
+        remedy = "write package.module:function, for example rayopt.models.zoo:resnet"
+        faults.append(document.fault(("model", "factory"), f"{settings.factory!r} names no function", remedy))
+    keys: tuple[Literal["weights", "onnx"], ...] = ("weights", "onnx")
+    for key in keys:
+        name = getattr(settings, key)
+        if name is not None and not (document.folder / name).is_file():
+            remedy = "paths are relative to the job file's folder"
+            faults.append(document.fault(("model", key), f"there is no file {document.folder / name}", remedy))
+    return faults

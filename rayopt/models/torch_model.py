@@ -1,0 +1,190 @@
+"""torch models into and out of artifacts: `weights.safetensors`, and `model.json` with the widths that pruning left."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rayopt.errors import input_error
+from rayopt.models.settings import ModelSource
+from rayopt.plugins import importable, locate
+from rayopt.records import Artifact
+
+WEIGHTS = "weights.safetensors"
+SHAPES = "model.json"
+
+# What a layer knows of its own widths; structured pruning changes these along with the tensors.
+WIDTH_ATTRIBUTES = (
+    "in_channels",
+    "out_channels",
+    "groups",
+    "num_features",
+    "in_features",
+    "out_features",
+    "num_channels",
+)
+
+
+def build(source: ModelSource, seed: int) -> nn.Module:
+    """The model as its factory makes it, with the job's weights if it names some; raises InputError."""
+    settings = source.settings
+    place = f"{source.place}.factory"
+    with importable(source.folder):
+        factory = locate(str(settings.factory), place)
+        torch.manual_seed(seed)
+        try:
+            module = factory(**settings.args)
+        except Exception as error:
+            problem = f"{settings.factory} raised {type(error).__name__}: {error}"
+            raise input_error(place, problem, "mend the factory or its `args`") from error
+    if not isinstance(module, nn.Module):
+        raise input_error(place, f"{settings.factory} returned {type(module).__name__}", "return a torch.nn.Module")
+    if settings.weights is not None:
+        _load_weights(module, source.path(settings.weights), f"{source.place}.weights")
+    return module.cpu().eval()
+
+
+def to_artifact(module: nn.Module, notes: dict[str, Any] | None = None) -> Artifact:
+    """The module's state and widths as files."""
+    from safetensors.torch import save
+
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    widths = {name: _widths(layer) for name, layer in module.named_modules() if _widths(layer)}
+    shapes = json.dumps({"widths": widths}, sort_keys=True, indent=1)
+    return Artifact("torch", {WEIGHTS: save(state), SHAPES: shapes.encode()}, notes or {})
+
+
+def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Module:
+    """The module of an artifact: what the factory makes, brought to the artifact's widths and state, in eval mode."""
+    from safetensors.torch import load
+
+    bare = ModelSource(source.settings.model_copy(update={"weights": None}), source.folder, source.place)
+    module = build(bare, seed)
+    state = load(artifact.files[WEIGHTS])
+    layers = dict(module.named_modules())
+    for name, widths in json.loads(artifact.files[SHAPES])["widths"].items():
+        for attribute, value in widths.items():
+            setattr(layers[name], attribute, value)
+    _reshape(module, state)
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any, Any]) -> str:
+    """A hash of what the model is: its initial state, its layers, its outputs on `example` and its source code.
+
+    The code is that of every loaded module from the job's folder or from the factory's own top-level package.
+    """
+    total = hashlib.sha256(f"{type(module).__qualname__} {module}".encode())
+    for name, tensor in module.state_dict().items():
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    with torch.no_grad():
+        outputs = module(torch.from_numpy(example))
+    total.update(np.round(outputs.numpy().astype(np.float64), 4).tobytes())
+    for path in sorted(_source_files(source)):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def _load_weights(module: nn.Module, path: Path, place: str) -> None:
+    state = _read_state(path, place)
+    own = module.state_dict()
+    wrong = [name for name in own if name in state and state[name].shape != own[name].shape]
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    if missing or unexpected or wrong:
+        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", wrong)]
+        listed = "; ".join(f"{word}: {', '.join(names[:3])}" for word, names in parts if names)
+        raise input_error(place, f"{path.name} does not fit the model ({listed})", "check `args` and the weights file")
+    module.load_state_dict(state)
+
+
+def _read_state(path: Path, place: str) -> dict[str, torch.Tensor]:
+    remedy = "save the state_dict with safetensors.torch.save_file"
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first.partition(". ")[0]
+        raise input_error(
+            place, f"{path.name} was refused: it does not load as plain tensors ({first})", remedy
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise input_error(place, f"{path.name} holds no state_dict of tensors", remedy)
+    return state
+
+
+def _widths(layer: nn.Module) -> dict[str, int]:
+    found = {name: getattr(layer, name, None) for name in WIDTH_ATTRIBUTES}
+    return {name: value for name, value in found.items() if isinstance(value, int) and not isinstance(value, bool)}
+
+
+def _reshape(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Replaces every tensor whose shape differs from the state's; tied parameters stay tied."""
+    replaced: dict[int, nn.Parameter] = {}
+    for layer_name, layer in module.named_modules():
+        for name, tensor in _own_tensors(layer):
+            wanted = state[f"{layer_name}.{name}" if layer_name else name]
+            if tensor.shape == wanted.shape:
+                continue
+            if isinstance(tensor, nn.Parameter):
+                new = replaced.setdefault(id(tensor), nn.Parameter(torch.empty_like(wanted), tensor.requires_grad))
+                layer.register_parameter(name, new)
+            else:
+                layer.register_buffer(name, torch.empty_like(wanted))
+
+
+def _own_tensors(layer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from list(layer.named_parameters(recurse=False, remove_duplicate=False))
+    lasting = set(layer.state_dict(keep_vars=True))
+    yield from [(name, buffer) for name, buffer in layer.named_buffers(recurse=False) if name in lasting]
+
+
+def _source_files(source: ModelSource) -> Iterator[Path]:
+    package = str(source.settings.factory).partition(":")[0].partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        try:
+            file = inspect.getsourcefile(module)
+        except TypeError:
+            continue
+        if file is None:
+            continue
+        in_folder = Path(file).is_relative_to(Path(source.folder).resolve())
+        in_package = package != "rayopt" and (name == package or name.startswith(package + "."))
+        if (in_folder or in_package or name == str(source.settings.factory).partition(":")[0]) and Path(file).is_file():
+            yield Path(file)
+
+
+def check(source: ModelSource, seed: int, example: np.ndarray[Any, Any], outputs: int) -> nn.Module:
+    """The built model, once it has been seen to turn `example` rows into `(rows, outputs)`; raises InputError."""
+    module = build(source, seed)
+    place = f"{source.place}.factory"
+    try:
+        with torch.no_grad():
+            result = module(torch.from_numpy(example))
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = f"the model does not take this data of shape {example.shape} ({type(error).__name__}: {first})"
+        raise input_error(place, problem, "check `args` against the data") from error
+    shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+    fits = [(len(example), outputs)] + ([(len(example),)] if outputs == 1 else [])
+    if shape not in fits:
+        raise input_error(place, f"the model gives {shape} for {len(example)} rows", f"the data needs {fits[0]}")
+    return module
+
+
+__all__ = ["build", "check", "fingerprint", "from_artifact", "to_artifact"]

@@ -1,0 +1,156 @@
+"""The Backend that carries out calls as Ray tasks, on a Ray of this machine or a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+
+from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
+from rayopt.errors import WorkError, input_error
+
+LOST = (WorkerCrashedError, OutOfMemoryError, ObjectLostError, RaySystemError)
+
+
+class OnRay:
+    """Calls as tasks. `address` is None for a Ray of our own on this machine, else a running cluster's.
+
+    A call is tried once by Ray: whether it is tried again is the plan's decision.
+    """
+
+    def __init__(self, address: str | None, cpus: int | None = None) -> None:
+        self._own = not ray.is_initialized()
+        self.name = "a local Ray" if address is None else f"Ray at {address}"
+        if self._own:
+            _connect(address, cpus)
+        url = ray.get_runtime_context().worker.node.address_info.get("webui_url") if address is None else _dashboard()
+        self.dashboard: str | None = f"http://{url}" if url else None
+        self._calls: dict[Any, str] = {}
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        self._node_cpus = max((node["Resources"].get("CPU", 0) for node in nodes if node["Alive"]), default=1)
+
+    def put(self, value: Any) -> Handle:
+        return Handle(ray.put(value))
+
+    def submit(self, call: Call) -> Handle:
+        options: dict[str, Any] = {"name": call.name, "num_cpus": call.need.cpus, "max_retries": 0}
+        if call.exclusive:
+            options["num_cpus"] = self._node_cpus
+        if call.need.gpus:
+            options["num_gpus"] = call.need.gpus
+        if call.need.memory_bytes:
+            options["memory"] = call.need.memory_bytes
+        args = [argument.value if isinstance(argument, Handle) else argument for argument in call.args]
+        reference = _perform.options(**options).remote(call.function, *args)
+        self._calls[reference] = call.id
+        return Handle(reference)
+
+    def wait(self, timeout_s: float) -> list[Report]:
+        if not self._calls:
+            return []
+        ended, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
+        return self._reports(ended) + self.drain() if ended else []
+
+    def drain(self) -> list[Report]:
+        if not self._calls:
+            return []
+        ended, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return self._reports(ended)
+
+    def close(self) -> None:
+        """Stops what still runs; a Ray of our own goes altogether."""
+        for reference in self._calls:
+            with contextlib.suppress(RayError):
+                ray.cancel(reference, force=True)
+        self._calls.clear()
+        if self._own:
+            ray.shutdown()
+
+    def _reports(self, ended: list[Any]) -> list[Report]:
+        return [_report(self._calls.pop(reference), reference) for reference in ended]
+
+
+@ray.remote
+def _perform(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+def _report(id: str, reference: Any) -> Report:
+    try:
+        return Returned(id, ray.get(reference))
+    except LOST as error:
+        return Vanished(id, _loss(error))
+    except RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, BaseException) else error
+        if isinstance(cause, LOST):
+            return Vanished(id, _loss(cause))
+        return Raised(id, describe(cause), str(error))
+    except TaskCancelledError:
+        return Vanished(id, "the task was cancelled")
+    except RayError as error:
+        return Vanished(id, _loss(error))
+
+
+def _loss(error: BaseException) -> str:
+    if isinstance(error, WorkerCrashedError):
+        return "its worker process died"
+    if isinstance(error, OutOfMemoryError):
+        return "its worker was ended for lack of memory"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _connect(address: str | None, cpus: int | None) -> None:
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with _quiet():
+        try:
+            if address is None:
+                # `local` never joins a cluster that happens to run here; the dashboard is for this machine alone.
+                ray.init(
+                    "local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False,
+                    logging_level=logging.ERROR, configure_logging=False,
+                )  # fmt: skip
+            else:
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        except ConnectionError as error:
+            raise input_error(
+                f"--address {address}", f"no Ray answers there ({error})", "check `ray status` there"
+            ) from error
+        except (RuntimeError, ValueError, OSError) as error:
+            raise WorkError(f"Ray could not be started: {error}") from error
+
+
+def _dashboard() -> str | None:
+    with contextlib.suppress(Exception):
+        from ray._private.worker import get_dashboard_url
+
+        url = get_dashboard_url()  # type: ignore[no-untyped-call]
+        return str(url) if url else None
+    return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray's own lines about how it starts are kept from the terminal; its errors come as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray._private.worker", "ray._private.authentication")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

@@ -1,0 +1,256 @@
+"""What to do next, decided by a pure state machine: events in, instructions out; no clock, no I/O.
+
+A plan is a forest of nodes. A node may run once its parent is done. Exclusive nodes (timings) run together in one
+call that has its machine to itself, between waves of other work. Two laws, held by simulation in the tests: what is
+done is recorded, and nothing is recorded twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["waiting", "running", "done", "failed", "skipped"]
+Ended = Literal["done", "failed", "skipped"]
+MAX_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Node:
+    """One piece of work; `parent` must be done before it can run."""
+
+    id: str
+    parent: str | None = None
+    exclusive: bool = False
+
+
+# Events: what happened.
+@dataclass(frozen=True)
+class Done:
+    id: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The work itself said no; it would say so again."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The process or machine that ran it is gone; that says nothing about the work."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Grown:
+    """More work has become known; the parents must be known already."""
+
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class OutOfBudget:
+    """No new work may be started; what is done is still timed."""
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Stop now."""
+
+
+Event = Done | Failed | Lost | Grown | OutOfBudget | Interrupted
+
+
+# Instructions: what to do about it.
+@dataclass(frozen=True)
+class Run:
+    """Start these in one call: a single node, or several exclusive ones."""
+
+    ids: tuple[str, ...]
+    attempt: int
+    exclusive: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """This node has ended; it is said once for every node."""
+
+    id: str
+    status: Ended
+    reason: str = ""
+    because_of: str = ""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Nothing is left to do (until the plan grows)."""
+
+    interrupted: bool = False
+
+
+Instruction = Run | Record | Finish
+
+
+class Plan:
+    """The state of every node. `start` and `handle` return what is to be done now."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._children: dict[str, list[str]] = {}
+        self._status: dict[str, Status] = {}
+        self._attempts: dict[str, int] = {}
+        self._ready: dict[str, None] = {}
+        self._ready_exclusive: dict[str, None] = {}
+        self._alone: dict[str, None] = {}  # exclusive nodes whose batch was lost: each runs alone, one at a time
+        self._running: dict[str, bool] = {}  # id -> exclusive
+        self._open = 0
+        self._stopped = False
+        self._out_of_budget = False
+        self._add(nodes)
+
+    @property
+    def status(self) -> Mapping[str, Status]:
+        return self._status
+
+    def start(self) -> list[Instruction]:
+        return self._next([])
+
+    def handle(self, event: Event) -> list[Instruction]:
+        if self._stopped:
+            return self._after_stop(event)
+        out: list[Instruction] = []
+        if isinstance(event, Done):
+            self._done(event.id, out)
+        elif isinstance(event, Failed):
+            self._failed(event.id, event.reason, out)
+        elif isinstance(event, Lost):
+            self._lost(event.id, event.reason, out)
+        elif isinstance(event, Grown):
+            self._add(event.nodes, out)
+        elif isinstance(event, OutOfBudget):
+            self._out_of_budget = True
+            self._skip_unstarted(out)
+        else:
+            self._stopped = True
+            return [Finish(interrupted=True)]
+        return self._next(out)
+
+    def _add(self, nodes: Iterable[Node], out: list[Instruction] | None = None) -> None:
+        for node in nodes:
+            if node.id in self._nodes:
+                raise ValueError(f"node {node.id} is in the plan already")
+            if node.parent is not None and node.parent not in self._nodes:
+                raise ValueError(f"node {node.id} has the unknown parent {node.parent}")
+            self._nodes[node.id] = node
+            self._status[node.id] = "waiting"
+            self._attempts[node.id] = 0
+            self._open += 1
+            self._children.setdefault(node.id, [])
+            if node.parent is not None:
+                self._children[node.parent].append(node.id)
+            parent = "done" if node.parent is None else self._status[node.parent]
+            if parent == "done":
+                self._make_ready(node, [] if out is None else out)
+            elif parent in ("failed", "skipped"):
+                self._end(
+                    node.id,
+                    "skipped",
+                    f"its parent was {parent}",
+                    str(node.parent),
+                    [] if out is None else out,
+                )
+
+    def _make_ready(self, node: Node, out: list[Instruction]) -> None:
+        if node.exclusive:
+            self._ready_exclusive[node.id] = None
+        elif self._out_of_budget:
+            self._end(node.id, "skipped", "out of budget", "", out)
+        else:
+            self._ready[node.id] = None
+
+    def _next(self, out: list[Instruction]) -> list[Instruction]:
+        """Starts what can be started: all ready nodes at once; exclusive ones only when nothing else can run."""
+        if any(self._running.values()):
+            return out
+        for id in self._ready:
+            out.append(self._run((id,), exclusive=False))
+        self._ready.clear()
+        if not self._running and (self._ready_exclusive or self._alone):
+            if self._ready_exclusive:
+                ids = tuple(self._ready_exclusive)
+                self._ready_exclusive.clear()
+            else:
+                ids = (next(iter(self._alone)),)
+                del self._alone[ids[0]]
+            out.append(self._run(ids, exclusive=True))
+        if self._open == 0:
+            out.append(Finish())
+        return out
+
+    def _run(self, ids: tuple[str, ...], exclusive: bool) -> Run:
+        for id in ids:
+            self._status[id] = "running"
+            self._attempts[id] += 1
+            self._running[id] = exclusive
+        return Run(ids, self._attempts[ids[0]], exclusive)
+
+    def _done(self, id: str, out: list[Instruction]) -> None:
+        """A result counts whenever it comes, even from an attempt that was given up."""
+        if self._status[id] not in ("waiting", "running"):
+            return
+        if self._status[id] == "waiting":
+            for queue in (self._ready, self._ready_exclusive, self._alone):
+                queue.pop(id, None)
+        self._end(id, "done", "", "", out)
+        for child in self._children[id]:
+            self._make_ready(self._nodes[child], out)
+
+    def _failed(self, id: str, reason: str, out: list[Instruction]) -> None:
+        if self._status[id] == "running":
+            self._end(id, "failed", reason, id, out)
+
+    def _lost(self, id: str, reason: str, out: list[Instruction]) -> None:
+        if self._status[id] != "running":
+            return
+        if self._attempts[id] >= MAX_ATTEMPTS:
+            self._end(id, "failed", f"{reason}, {self._attempts[id]} times", id, out)
+            return
+        del self._running[id]
+        self._status[id] = "waiting"
+        if self._nodes[id].exclusive:
+            self._alone[id] = None
+        elif self._out_of_budget:
+            self._end(id, "skipped", "out of budget", "", out)
+        else:
+            self._ready[id] = None
+
+    def _end(self, id: str, status: Ended, reason: str, because_of: str, out: list[Instruction]) -> None:
+        """Records a node and, where it is not done, skips everything below it."""
+        pending = [(id, status, reason)]
+        while pending:
+            at, as_status, why = pending.pop()
+            self._running.pop(at, None)
+            self._status[at] = as_status
+            self._open -= 1
+            out.append(Record(at, as_status, why, because_of))
+            if as_status != "done":
+                pending += [(child, "skipped", reason) for child in self._children[at]]
+
+    def _skip_unstarted(self, out: list[Instruction]) -> None:
+        for id in [*self._ready]:
+            del self._ready[id]
+            self._end(id, "skipped", "out of budget", "", out)
+
+    def _after_stop(self, event: Event) -> list[Instruction]:
+        """What was finished before the stop but is heard of only now is still recorded."""
+        if isinstance(event, Done) and self._status[event.id] in ("waiting", "running"):
+            out: list[Instruction] = []
+            self._end(event.id, "done", "", "", out)
+            return out
+        return []

@@ -1,0 +1,96 @@
+"""A name -> the module of that name in a room: its files need no registration. A dotted path names any other module."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rayopt.errors import did_you_mean, input_error
+
+
+def names(room: str) -> list[str]:
+    """The names of the plug-ins in a room such as `rayopt.methods`, sorted."""
+    package = importlib.import_module(room)
+    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+
+
+def load(room: str, name: str, place: str) -> ModuleType:
+    """The module `name` of a room, or of a dotted path; raises InputError at `place` when there is none."""
+    word = room.rpartition(".")[2].removesuffix("s")
+    if "." in name:
+        return _import(name, place, word)
+    known = names(room)
+    if name not in known:
+        raise input_error(place, f"unknown {word} {name!r}", did_you_mean(name, known))
+    return importlib.import_module(f"{room}.{name}")
+
+
+def locate(path: str, place: str) -> Any:
+    """The object that `package.module:name` names; raises InputError at `place` when there is none."""
+    module_name, colon, attribute = path.partition(":")
+    if not colon or not module_name or not attribute:
+        raise input_error(
+            place, f"{path!r} is not of the form package.module:function", "write for example my_model:build"
+        )
+    found: Any = _import(module_name, place, "module")
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            raise input_error(place, f"{module_name} has no {attribute!r}", did_you_mean(attribute, known))
+        found = getattr(found, part)
+    return found
+
+
+@contextmanager
+def importable(folder: Path | str | None) -> Iterator[None]:
+    """Puts a job's folder first on the import path, so that its own modules are found.
+
+    Modules of another job's folder are forgotten first: two jobs may each have a `model.py`.
+    """
+    if folder is None:
+        yield
+        return
+    entry = str(folder)
+    _forget_other_folders(entry)
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+_job_folders: set[str] = set()
+
+
+def _forget_other_folders(entry: str) -> None:
+    for other in _job_folders - {entry}:
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(other + "/"):
+                del sys.modules[name]
+        _job_folders.discard(other)
+    _job_folders.add(entry)
+
+
+def _import(name: str, place: str, word: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            remedy = "put it into the job file's folder or install it"
+            raise input_error(place, f"there is no {word} {name!r}", remedy) from error
+        raise input_error(
+            place,
+            f"importing {name!r} needs {error.name!r}, which is not installed",
+            f"pip install {error.name}",
+        ) from error
+    except Exception as error:
+        raise input_error(
+            place, f"importing {name!r} raised {type(error).__name__}: {error}", "mend the module"
+        ) from error

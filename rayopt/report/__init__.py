@@ -1,0 +1,1 @@
+"""Outcomes to rows to a page."""

@@ -1,0 +1,268 @@
+"""What a study has found so far, and the rows, certificates and summary that are made of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from rayopt.engine import Ended
+from rayopt.measure.choose import Candidate, Objective, pareto_front, recommend, verdict
+from rayopt.measure.metrics import Metric
+from rayopt.records import Artifact, Latency, Outcome, Scores, digest
+from rayopt.tasks import MODEL, versions
+from rayopt.tree import Chain
+from rayopt.work import Bench, Made, Timing
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may be recommended, what is best, and which files stay."""
+
+    max_drop: float
+    objective: Objective
+    keep: Literal["front", "all"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked job with its data and model loaded. `original` is the chain of the teacher of recovery."""
+
+    job: dict[str, Any]
+    bench: Bench
+    model: Artifact
+    model_hash: str
+    original: Chain
+    baseline: Chain
+    candidates: tuple[Chain, ...]
+    timing: Timing
+    rules: Rules
+
+    @cached_property
+    def hash(self) -> str:
+        return digest([self.job, self.model_hash, self.bench.data.sha256])
+
+    def plan(self) -> dict[str, Any]:
+        """What is going to be done, with every default filled in."""
+        data = self.bench.data
+        return {
+            "job": self.job,
+            "metric": self.bench.metric,
+            "model_sha256": self.model.sha256,
+            "data": {
+                "sha256": data.sha256,
+                "task": data.task,
+                "classes": list(data.classes),
+                "shape": list(data["train"].x.shape[1:]),
+                "rows": {name: len(split) for name, split in data.splits.items()},
+            },
+            "baseline": {"id": id_of(self.baseline), "steps": list(self.baseline.labels)},
+            "candidates": [{"id": id_of(chain), "steps": list(chain.labels)} for chain in self.candidates],
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The step that ended a chain, and why."""
+
+    step: str
+    reason: str
+
+
+class Results:
+    """A view of the engine's values: models by id, `ID:selection`, `ID:time` and `ID:test`."""
+
+    def __init__(self, study: Study, metric: Metric, values: Mapping[str, Any]) -> None:
+        self._study, self._metric, self._values = study, metric, values
+        self.chains = {id_of(chain): chain for chain in (study.baseline, *study.candidates)}
+        self.base = id_of(study.baseline)
+        self.ended: dict[str, Ended] = {}
+        self.twins: dict[str, str] = {}
+        self.front: list[Candidate] = []
+
+    def evaluated(self) -> list[str]:
+        return [id for id in self.chains if f"{id}:selection" in self._values]
+
+    def timed(self) -> list[str]:
+        """The ids with latencies; a twin has those of the file that it is the same as."""
+        return [id for id in self.evaluated() if f"{self.twins.get(id, id)}:time" in self._values]
+
+    def artifact(self, id: str) -> Artifact:
+        value = self._values[id]
+        return value.artifact if isinstance(value, Made) else value
+
+    def failure(self, id: str) -> Failure | None:
+        """Why a chain was not measured, None for one that was or that has not ended."""
+        for task in (f"{id}:selection", f"{id}:time"):
+            end = self.ended.get(task)
+            if end is not None and end.status != "done":
+                return Failure(self._step_name(end.because_of or end.id), end.reason)
+        return None
+
+    def find_twins(self) -> None:
+        """Finds models with the same bytes as an earlier one: they need no timing, they cannot differ."""
+        first: dict[str, str] = {}
+        for id in self.evaluated():
+            twin = first.setdefault(self.artifact(id).sha256, id)
+            if twin != id:
+                self.twins[id] = twin
+
+    def choose(self) -> None:
+        """Fills the front with the candidates that may be recommended and that no other beats in everything."""
+        if self.base not in self.timed():
+            return
+        baseline, drop = self._candidate(self.base), self._study.rules.max_drop
+        others = [self._candidate(id) for id in self.timed() if id != self.base and id not in self.twins]
+        self.front = pareto_front([one for one in others if not verdict(one, baseline, drop)])
+
+    def kept(self) -> list[str]:
+        """The ids whose files stay: the baseline, the front, and all that were measured where the job says so."""
+        front = {candidate.id for candidate in self.front}
+        every = self._study.rules.keep == "all"
+        return [id for id in self.evaluated() if every or id == self.base or id in front]
+
+    def outcome(self, id: str) -> Outcome:
+        """What became of one chain."""
+        steps, seconds, failure = self.chains[id].labels, self._seconds(id), self.failure(id)
+        if failure is not None:
+            status: Literal["failed", "skipped"] = "skipped" if failure.reason == "out of budget" else "failed"
+            return Outcome(id, steps, status, failed_step=failure.step, reason=failure.reason, seconds=seconds)
+        artifact = self.artifact(id)
+        return Outcome(
+            id,
+            steps,
+            "done",
+            sha256=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            selection=self._scores(id, "selection"),
+            latency=self._latency(id),
+            seconds=seconds,
+            notes=self._notes(id),
+        )
+
+    def certificate(self, id: str) -> dict[str, Any]:
+        """What is needed to make a model again and to check that it is the one that was measured."""
+        artifact = self.artifact(id)
+        return {
+            "id": id,
+            "job_hash": self._study.hash,
+            "steps": [
+                {"method": step.method, "version": step.version, "params": dict(step.params)}
+                for step in self.chains[id].steps
+            ],
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in artifact.files.items()},
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "seed": self._study.bench.seed,
+            "data_sha256": self._study.bench.data.sha256,
+            "scores": {
+                split: asdict(self._scores(id, split))
+                for split in ("selection", "test")
+                if f"{id}:{split}" in self._values
+            },
+            "notes": self._notes(id),
+            "versions": versions(),
+        }
+
+    def summary(self, status: str, seconds: float) -> dict[str, Any]:
+        """The run in one JSON document."""
+        best = recommend(self.front, self._candidate(self.base), self._study.rules.objective) if self.front else None
+        failures = {id: failure for id in self.chains if (failure := self.failure(id))}
+        return {
+            "kind": "optimize",
+            "name": self._study.job["name"],
+            "status": status,
+            "seconds": round(seconds, 2),
+            "job_hash": self._study.hash,
+            "task": self._study.bench.data.task,
+            "metric": self._metric.name,
+            "higher_is_better": self._metric.higher_is_better,
+            "max_accuracy_drop": self._study.rules.max_drop,
+            "objective": self._study.rules.objective,
+            "baseline": self._row(self.base) if self.base in self.evaluated() else None,
+            "recommended": self._row(best.id) if best else None,
+            "front": [self._row(candidate.id) for candidate in self.front],
+            "candidates": [self._row(id) for id in self.evaluated() if id != self.base],
+            "failed": [
+                {"id": id, "steps": list(self.chains[id].labels), "step": failure.step, "reason": failure.reason}
+                for id, failure in failures.items()
+            ],
+        }
+
+    def _row(self, id: str) -> dict[str, Any]:
+        """One model; its accuracy is of the test split where it was graded, else of the selection split."""
+        artifact, selection = self.artifact(id), self._scores(id, "selection")
+        graded = f"{id}:test" in self._values
+        shown = self._scores(id, "test") if graded else selection
+        latency = self._latency(id)
+        return {
+            "id": id,
+            "steps": list(self.chains[id].labels),
+            "path": f"artifacts/{id}" if id in self.kept() else None,
+            "size_bytes": artifact.size_bytes,
+            "sha256": artifact.sha256,
+            "accuracy": shown.value,
+            "accuracy_low": shown.low,
+            "accuracy_high": shown.high,
+            "accuracy_n": shown.n,
+            "accuracy_split": "test" if graded else "selection",
+            "selection_accuracy": selection.value,
+            "others": dict(shown.others),
+            "latency_ms": {str(one.batch_size): one.latency_ms for one in latency},
+            "latency_ratio": {str(one.batch_size): 1.0 if id == self.base else one.ratio for one in latency},
+            "latency_ratio_low": {str(one.batch_size): one.ratio_low for one in latency},
+            "latency_ratio_high": {str(one.batch_size): one.ratio_high for one in latency},
+            "verdict": self._verdict(id),
+            "seconds": self._seconds(id),
+        }
+
+    def _verdict(self, id: str) -> str:
+        """Why a candidate is not on the front, or that it is."""
+        if id == self.base:
+            return "baseline"
+        if id in self.twins:
+            return f"the same file as {self.twins[id]}"
+        if id not in self.timed() or self.base not in self.timed():
+            return "not timed"
+        if any(candidate.id == id for candidate in self.front):
+            return "on the front"
+        why = verdict(self._candidate(id), self._candidate(self.base), self._study.rules.max_drop)
+        return why or "beaten by another"
+
+    def _candidate(self, id: str) -> Candidate:
+        drop = self._metric.drop(self._scores(self.base, "selection").value, self._scores(id, "selection").value)
+        latency = self._latency(id)
+        highs = tuple(one.ratio_high for one in latency)
+        return Candidate(id, self.artifact(id).size_bytes, drop, tuple(one.ratio for one in latency), highs)
+
+    def _scores(self, id: str, split: str) -> Scores:
+        scores: Scores = self._values[f"{id}:{split}"]
+        return scores
+
+    def _latency(self, id: str) -> tuple[Latency, ...]:
+        timed = self._values.get(f"{self.twins.get(id, id)}:time")
+        return timed.latency if timed else ()
+
+    def _seconds(self, id: str) -> float:
+        """How long the steps of a chain took to compute, shared ones included."""
+        made = [self._values.get(step.id) for step in self.chains[id].steps]
+        return round(sum(value.seconds for value in made if isinstance(value, Made)), 3)
+
+    def _notes(self, id: str) -> dict[str, Any]:
+        made = {step.label: self._values.get(step.id) for step in self.chains[id].steps}
+        return {label: dict(value.artifact.notes) for label, value in made.items() if isinstance(value, Made)}
+
+    def _step_name(self, task: str) -> str:
+        """The step of a task as the job file would name it."""
+        labels = {step.id: step.label for chain in self.chains.values() for step in chain.steps}
+        return labels.get(task) or {"selection": "evaluate", "time": "time"}.get(task.rpartition(":")[2], task)
+
+
+def id_of(chain: Chain) -> str:
+    return chain.last or MODEL
+
+
+def name_of(chain: Chain) -> str:
+    return " > ".join(chain.labels) or MODEL

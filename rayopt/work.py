@@ -1,0 +1,173 @@
+"""The work itself, as pure functions that any machine can run: apply a step, evaluate a model, time models together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rayopt import methods, plugins
+from rayopt.errors import StepError, input_error
+from rayopt.models.settings import ModelSource
+from rayopt.records import Artifact, Latency, Scores, Step
+
+if TYPE_CHECKING:
+    from rayopt.data.dataset import Dataset
+    from rayopt.measure.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all work of a job shares, sent to each machine once. `metric`: a name or `package.module:function`."""
+
+    data: Dataset
+    source: ModelSource
+    metric: str
+    seed: int
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model and how long it took to make."""
+
+    artifact: Artifact
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How models are timed; one call of the model at each batch size, repeated for about `seconds` per model."""
+
+    batch_sizes: tuple[int, ...] = (1, 32)
+    seconds: float = 0.3
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The latencies of one model by batch size."""
+
+    latency: tuple[Latency, ...] = field(default_factory=tuple)
+
+
+def run_step(step: Step, model: Artifact | Made, original: Artifact | Made | None, bench: Bench) -> Made:
+    """The model after one step; raises StepError when the step has no usable result."""
+    start = time.perf_counter()
+    with plugins.importable(bench.source.folder):
+        method = methods.find(step.method, step.method)
+        params = method.Params.model_validate(dict(step.params))
+        context = methods.Context(bench.data, bench.source, None if original is None else _made(original), bench.seed)
+        with _one_thread(method.accepts == "torch"):
+            artifact = method.apply(_made(model), params, context)
+    if artifact.format != method.gives:
+        raise StepError(f"{step.method} gave a {artifact.format} model but promises {method.gives}")
+    return Made(artifact, time.perf_counter() - start)
+
+
+def evaluate(model: Artifact | Made, split: str, bench: Bench) -> Scores:
+    """The job's metric of an ONNX model on one split, run in ONNX Runtime; raises StepError for NaN outputs."""
+    from rayopt.measure.metrics import score
+    from rayopt.models.onnx_model import predict, session
+
+    rows = bench.data[split]
+    outputs = predict(session(_made(model), bench.threads), rows.x)
+    return score(find_metric(bench.metric, bench.source.folder, "metric"), bench.data.task, rows.y, outputs)
+
+
+def time_together(
+    ids: Sequence[str], timing: Timing, bench: Bench, baseline: Artifact | Made, *models: Artifact | Made
+) -> dict[str, Timed | StepError]:
+    """The latencies of models by id, each interleaved with the baseline; runs with the machine to itself.
+
+    A model that the runtime does not run gets its error in place of its latencies; the others are timed all the same.
+    """
+    from rayopt.measure.latency import Rounds, interleave
+    from rayopt.models.onnx_model import session, signature
+
+    key = "the baseline itself"
+    rows = bench.data["selection"].x
+    base = session(_made(baseline), bench.threads)
+    sizes = usable_batch_sizes(timing.batch_sizes, signature(base).fixed_batch)
+    calls: dict[str, dict[int, _Call]] = {key: _calls(base, rows, sizes)}
+    found: dict[str, Timed | StepError] = {}
+    for id, model in zip(ids, models, strict=True):
+        try:
+            calls[id] = _calls(session(_made(model), bench.threads), rows, sizes)
+        except StepError as error:
+            found[id] = error
+    tables = [
+        interleave({id: by_size[size] for id, by_size in calls.items()}, key, size, Rounds(seconds=timing.seconds))
+        for size in sizes
+    ]
+    return {id: found.get(id) or Timed(tuple(table[id] for table in tables)) for id in ids}
+
+
+def usable_batch_sizes(wanted: Sequence[int], fixed: int | None) -> tuple[int, ...]:
+    """The batch sizes to time: those wanted, or the one that the model's file fixes."""
+    return (fixed,) if fixed else tuple(wanted)
+
+
+def find_metric(name: str, folder: str, place: str) -> Metric:
+    """A built-in metric, or the user's own `package.module:function`; raises InputError at `place`."""
+    from rayopt.errors import did_you_mean
+    from rayopt.measure.metrics import BUILT_IN, Metric
+
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if ":" not in name:
+        raise input_error(place, f"unknown metric {name!r}", did_you_mean(name, [*BUILT_IN, "package.module:function"]))
+    with plugins.importable(folder):
+        function = plugins.locate(name, place)
+    if not callable(function):
+        raise input_error(place, f"{name} is not callable", "name a function of (targets, outputs)")
+    return Metric(name.partition(":")[2], function, getattr(function, "higher_is_better", True))
+
+
+class _Call:
+    """One call of a session on fixed inputs."""
+
+    def __init__(self, running: Any, fed: Mapping[str, Any]) -> None:
+        self._running, self._fed = running, dict(fed)
+
+    def __call__(self) -> object:
+        try:
+            return self._running.run(None, self._fed)
+        except Exception as error:
+            raise StepError(f"ONNX Runtime does not run the model: {error}") from error
+
+
+def _calls(running: Any, rows: Any, sizes: Sequence[int]) -> dict[int, _Call]:
+    """A call for each batch size, each tried once; raises StepError where the model does not take the size."""
+    import numpy as np
+
+    from rayopt.models.onnx_model import signature
+
+    takes = signature(running)
+    calls = {}
+    for size in sizes:
+        batch = np.resize(rows, (size, *rows.shape[1:])).astype(takes.dtype)
+        calls[size] = _Call(running, {takes.name: batch})
+        calls[size]()
+    return calls
+
+
+def _made(model: Artifact | Made) -> Artifact:
+    return model.artifact if isinstance(model, Made) else model
+
+
+@contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """One torch thread: sums in another order give other bytes, and machines differ in how many cores they have."""
+    if not wanted:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
