@@ -6,18 +6,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
 from rayopt import kinds
 from rayopt.backend import Backend, InProcess
-from rayopt.engine import Desk, Ended, Task, Watcher
-from rayopt.errors import InputError, input_error
-from rayopt.kinds import JobSettings, Kind
+from rayopt.engine import Desk
+from rayopt.errors import input_error
+from rayopt.kinds import JobSettings, Kind, Prepared
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.spec import Document, override, parse_document, read_document
+from rayopt.tasks import versions
+from rayopt.watch import Logged, Silent, Watcher, logging_to
 
 IN_PROCESS = "inprocess"
 
@@ -64,35 +66,31 @@ def run(
     Raises InputError for what is wrong with the job, WorkError when the work fails.
     """
     loaded = load(job, assignments)
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / loaded.job.name)
-    check_out(folder)
+    folder = RunFolder(run_folder(out, loaded.job.name))
     prepared = loaded.kind.prepare(loaded.job, loaded.document)
     folder.claim(prepared.hash, loaded.job.name, overwrite)
     try:
-        from rayopt.tasks import versions
-
-        plan = {
-            "job_hash": prepared.hash,
-            "kind": loaded.job.kind,
-            "name": loaded.job.name,
-            **prepared.plan(),
-        }
-        folder.write_plan(loaded.text, {**plan, "versions": versions()})
-        where = address or "local"
-        desk = Desk(opener(address), where, Cache(cache), watcher or Silent(), folder)
-        try:
-            return loaded.kind.run(prepared, desk)
-        finally:
-            if folder.summary.is_file():
-                write_report(folder)
+        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
+        desk = Desk(opener(address), address or "local", Cache(cache), Logged(watcher or Silent()), folder)
+        with logging_to(folder.log):
+            try:
+                return loaded.kind.run(prepared, desk)
+            finally:
+                if folder.summary.is_file():
+                    write_report(folder)
     finally:
         folder.release()
 
 
-def check_out(folder: RunFolder) -> None:
-    """A run folder that cannot be one is refused before anything is loaded."""
-    if "://" in str(folder.path):
-        raise input_error(f"--out {folder.path}", "is not a local folder", "give a path on this machine")
+def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:
+    return {"job_hash": prepared.hash, "kind": loaded.job.kind, "name": loaded.job.name}
+
+
+def run_folder(out: str | Path | None, name: str) -> Path:
+    """Where a job's results go: `out`, or `runs/NAME`; raises InputError for what is no local path."""
+    if "://" in str(out):
+        raise input_error(f"--out {out}", "is not a local folder", "give a path on this machine")
+    return Path(out) if out is not None else Path("runs") / name
 
 
 def opener(address: str | None) -> Callable[[], Backend]:
@@ -113,34 +111,7 @@ def write_report(folder: RunFolder) -> Path:
     from rayopt.report.page import render
     from rayopt.runs.files import write_bytes
 
-    summary = read_summary(folder)
+    summary = folder.read_summary()
     plan = json.loads(folder.plan.read_text())
     write_bytes(folder.report, render(summary, plan).encode())
     return folder.report
-
-
-def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """The summary of a run folder; raises InputError where there is none."""
-    try:
-        return cast(dict[str, Any], json.loads(folder.summary.read_text()))
-    except (OSError, ValueError) as error:
-        raise input_error(
-            str(folder.path), "holds no summary of a run", "give the folder of a run that has ended"
-        ) from error
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def planned(self, count: int) -> None: ...
-
-    def backend_started(self, backend: Backend, seconds: float) -> None: ...
-
-    def started(self, id: str, name: str) -> None: ...
-
-    def ended(self, task: Task, ended: Ended) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-
-__all__ = ["InputError", "Loaded", "Silent", "load", "run", "write_report"]

@@ -26,6 +26,7 @@ from rayopt.plan import (
 from rayopt.records import ONE_CPU, Need
 from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.folder import RunFolder
+from rayopt.watch import Watcher
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,6 @@ class Codec(Protocol):
     def encode(self, value: Any) -> Entry: ...
 
     def decode(self, entry: Entry) -> Any: ...
-
-
-class Watcher(Protocol):
-    """Is told what happens, as it happens."""
-
-    def planned(self, count: int) -> None: ...
-
-    def backend_started(self, backend: Backend, seconds: float) -> None: ...
-
-    def started(self, id: str, name: str) -> None: ...
-
-    def ended(self, task: Task, ended: Ended) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -164,7 +151,7 @@ class Engine:
     def _record(self, record: Record, on_end: Callable[[Ended], None]) -> None:
         value, cached = self.values.get(record.id), record.id in self._cached
         ended = Ended(record.id, record.status, value, record.reason, record.because_of, cached)
-        self.watcher.ended(self._tasks[record.id], ended)
+        self.watcher.ended(record.id, self._tasks[record.id].name, record.status, record.reason, cached)
         on_end(ended)
 
     def _run(self, run: Run) -> list[Event]:
@@ -214,7 +201,7 @@ class Engine:
         if self._backend is None:
             start = time.perf_counter()
             self._backend = self.open_backend()
-            self.watcher.backend_started(self._backend, time.perf_counter() - start)
+            self.watcher.backend_started(self._backend.name, self._backend.dashboard, time.perf_counter() - start)
         return self._backend
 
     def _wait(self, plan: Plan) -> list[Instruction]:

@@ -24,7 +24,7 @@ def load(room: str, name: str, place: str) -> ModuleType:
     """The module `name` of a room, or of a dotted path; raises InputError at `place` when there is none."""
     word = room.rpartition(".")[2].removesuffix("s")
     if "." in name:
-        return _import(name, place, word)
+        return module(name, place, word)
     known = names(room)
     if name not in known:
         raise input_error(place, f"unknown {word} {name!r}", did_you_mean(name, known))
@@ -38,13 +38,32 @@ def locate(path: str, place: str) -> Any:
         raise input_error(
             place, f"{path!r} is not of the form package.module:function", "write for example my_model:build"
         )
-    found: Any = _import(module_name, place, "module")
+    found: Any = module(module_name, place)
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
             raise input_error(place, f"{module_name} has no {attribute!r}", did_you_mean(attribute, known))
         found = getattr(found, part)
     return found
+
+
+def module(name: str, place: str, word: str = "module") -> ModuleType:
+    """The module of a dotted path; raises InputError at `place` when it cannot be imported."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            remedy = "put it into the job file's folder or install it"
+            raise input_error(place, f"there is no {word} {name!r}", remedy) from error
+        raise input_error(
+            place,
+            f"importing {name!r} needs {error.name!r}, which is not installed",
+            f"pip install {error.name}",
+        ) from error
+    except Exception as error:
+        raise input_error(
+            place, f"importing {name!r} raised {type(error).__name__}: {error}", "mend the module"
+        ) from error
 
 
 @contextmanager
@@ -76,21 +95,3 @@ def _forget_other_folders(entry: str) -> None:
                 del sys.modules[name]
         _job_folders.discard(other)
     _job_folders.add(entry)
-
-
-def _import(name: str, place: str, word: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            remedy = "put it into the job file's folder or install it"
-            raise input_error(place, f"there is no {word} {name!r}", remedy) from error
-        raise input_error(
-            place,
-            f"importing {name!r} needs {error.name!r}, which is not installed",
-            f"pip install {error.name}",
-        ) from error
-    except Exception as error:
-        raise input_error(
-            place, f"importing {name!r} raised {type(error).__name__}: {error}", "mend the module"
-        ) from error

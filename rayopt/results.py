@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from rayopt.certificates import probe
 from rayopt.engine import Ended
 from rayopt.measure.choose import Candidate, Objective, pareto_front, recommend, verdict
 from rayopt.measure.metrics import Metric
@@ -144,7 +145,7 @@ class Results:
 
     def certificate(self, id: str) -> dict[str, Any]:
         """What is needed to make a model again and to check that it is the one that was measured."""
-        artifact = self.artifact(id)
+        artifact, rows = self.artifact(id), self._study.bench.data["selection"].x
         return {
             "id": id,
             "job_hash": self._study.hash,
@@ -164,6 +165,7 @@ class Results:
             },
             "notes": self._notes(id),
             "versions": versions(),
+            "probe": probe(artifact, rows.shape[1:], str(rows.dtype), self._study.bench.seed),
         }
 
     def summary(self, status: str, seconds: float) -> dict[str, Any]:
@@ -234,8 +236,14 @@ class Results:
     def _candidate(self, id: str) -> Candidate:
         drop = self._metric.drop(self._scores(self.base, "selection").value, self._scores(id, "selection").value)
         latency = self._latency(id)
-        highs = tuple(one.ratio_high for one in latency)
-        return Candidate(id, self.artifact(id).size_bytes, drop, tuple(one.ratio for one in latency), highs)
+        return Candidate(
+            id,
+            self.artifact(id).size_bytes,
+            drop,
+            tuple(one.ratio for one in latency),
+            tuple(one.ratio_low for one in latency),
+            tuple(one.ratio_high for one in latency),
+        )
 
     def _scores(self, id: str, split: str) -> Scores:
         scores: Scores = self._values[f"{id}:{split}"]

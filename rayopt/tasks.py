@@ -142,8 +142,7 @@ class Codec:
 def plugin_hash(name: str, folder: str) -> str:
     """A hash of the source of a dotted path's module, so that editing it is noticed."""
     with plugins.importable(folder):
-        module = plugins.load("rayopt.methods", name.partition(":")[0], name)
-    file = getattr(module, "__file__", None)
+        file = plugins.module(name.partition(":")[0], name).__file__
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 

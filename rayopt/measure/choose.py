@@ -12,15 +12,17 @@ Objective = Literal["balanced", "size", "speed"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """What choosing looks at. `ratios` are latencies to the baseline by batch size; `ratios_high` their upper bounds.
+    """What choosing looks at. `ratios` are latencies to the baseline by batch size, with their 95 % bounds.
 
-    `drop` is how much worse than the baseline the metric is on the selection split.
+    `drop` is how much worse than the baseline the metric is on the selection split. The baseline is timed against
+    itself as well: its bounds are what timing alone makes of no difference.
     """
 
     id: str
     size_bytes: int
     drop: float
     ratios: tuple[float, ...]
+    ratios_low: tuple[float, ...]
     ratios_high: tuple[float, ...]
 
     @property
@@ -35,7 +37,8 @@ def verdict(candidate: Candidate, baseline: Candidate, max_drop: float) -> str:
         return "over the accuracy budget"
     if any(ratio > 1 for ratio in candidate.ratios):
         return "slower than the baseline"
-    if any(high > 1 for high in candidate.ratios_high):
+    floors = [min(1.0, low) for low in baseline.ratios_low]
+    if any(high >= floor for high, floor in zip(candidate.ratios_high, floors, strict=True)):
         return "not measurably faster than the baseline"
     if candidate.size_bytes > baseline.size_bytes:
         return "larger than the baseline"

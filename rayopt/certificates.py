@@ -1,0 +1,92 @@
+"""The certificate beside each model: what made it, its hashes, and outputs on seeded inputs to check it by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayopt.errors import StepError, input_error
+from rayopt.models.onnx_model import predict, session
+from rayopt.records import Artifact
+from rayopt.runs.folder import RunFolder
+
+NAME = "certificate.json"
+ROWS = 2
+# Kernels of another processor round differently, and 8-bit ones may saturate: a share of the outputs' range.
+TOLERANCE_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What checking one model gave: `problem` is empty when it is as it was measured."""
+
+    id: str
+    problem: str = ""
+    max_error: float = 0.0
+
+
+def probe(artifact: Artifact, shape: Sequence[int], dtype: str, seed: int) -> dict[str, Any]:
+    """The model's outputs on inputs that the seed makes: `shape` is of one row."""
+    outputs = predict(session(artifact), _inputs(shape, dtype, seed))
+    return {"seed": seed, "shape": list(shape), "dtype": dtype, "outputs": outputs.astype(np.float64).tolist()}
+
+
+def verify_folder(path: Path) -> list[Finding]:
+    """Checks every model of a run folder; raises InputError where there is nothing to check."""
+    folder = RunFolder(path)
+    summary = folder.read_summary()
+    named = {row["id"]: row for row in [summary["baseline"], *summary["front"], *summary["candidates"]] if row}
+    wanted = {id: row["sha256"] for id, row in named.items() if row["path"]}
+    if not wanted:
+        raise input_error(str(path), "holds no models", "give the folder of a run that has ended")
+    return [_verify(folder.artifacts / id, id, sha256) for id, sha256 in wanted.items()]
+
+
+def _verify(folder: Path, id: str, sha256: str) -> Finding:
+    try:
+        certificate = json.loads((folder / NAME).read_bytes())
+        wanted = dict(certificate["files"])
+        files = {name: (folder / name).read_bytes() for name in wanted}
+        told = dict(certificate["probe"])
+    except FileNotFoundError as error:
+        return Finding(id, f"{Path(str(error.filename)).name} is missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Finding(id, f"its certificate cannot be read ({type(error).__name__})")
+    changed = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != wanted[name]]
+    if changed:
+        return Finding(id, f"{', '.join(changed)} is not what was measured: its hash differs")
+    artifact = Artifact("onnx", files)
+    if artifact.sha256 != sha256 or certificate["sha256"] != sha256:
+        return Finding(id, "its certificate and the summary name different files")
+    extra = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*files, NAME})
+    if extra:
+        return Finding(id, f"{', '.join(extra)} does not belong there")
+    return _rerun(artifact, id, told)
+
+
+def _rerun(artifact: Artifact, id: str, told: dict[str, Any]) -> Finding:
+    try:
+        got = predict(session(artifact), _inputs(told["shape"], told["dtype"], told["seed"])).astype(np.float64)
+    except StepError as error:
+        return Finding(id, str(error))
+    wanted = np.asarray(told["outputs"])
+    if wanted.shape != got.shape:
+        return Finding(id, f"its outputs have shape {got.shape} instead of {wanted.shape}")
+    worst = float(np.abs(got - wanted).max(initial=0))
+    span = float(wanted.max(initial=0) - wanted.min(initial=0)) or 1.0
+    if not worst <= TOLERANCE_SHARE * span:
+        return Finding(id, f"its outputs differ by up to {worst:.3g} from those that were recorded", worst)
+    return Finding(id, "", worst)
+
+
+def _inputs(shape: Sequence[int], dtype: str, seed: int) -> np.ndarray[Any, Any]:
+    generator = np.random.default_rng(seed)
+    if np.dtype(dtype).kind in "iu":
+        return generator.integers(0, 2, (ROWS, *shape)).astype(dtype)
+    return generator.random((ROWS, *shape)).astype(dtype)

@@ -1,0 +1,180 @@
+"""The commands, each a thin face of a function elsewhere; and what the exit codes mean.
+
+0 done; 1 the work failed; 2 the command, the job file, or what it names is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rayopt.errors import InputError, RayoptError
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def main() -> None:
+    """The console script."""
+    _SIGNALS.update({signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt)})
+    cli(prog_name="rayopt")
+
+
+@click.group(context_settings=HELP)
+@click.version_option(package_name="rayopt")
+def cli() -> None:
+    """Makes models smaller, faster and better tuned, on this machine or a Ray cluster; measured and proven."""
+
+
+@cli.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]")
+@click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def run(
+    job: Path, out: Path | None, address: str | None, assignments: tuple[str, ...], overwrite: bool, as_json: bool
+) -> None:
+    """Run a job file to its end.
+
+    What was finished before is not done again: an interrupted run goes on where it was.
+    """
+    with _exit_codes(as_json):
+        from rayopt import api
+        from rayopt.cli.progress import progress
+        from rayopt.cli.show import show_summary
+
+        with progress() as watcher:
+            summary = api.run(job, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher)
+        show_summary(summary, api.run_folder(out, summary["name"]), as_json)
+
+
+@cli.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job with every default filled in as JSON.")
+def validate(job: Path, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Check a job file without running it; loads no model and no data."""
+    with _exit_codes(as_json):
+        from rayopt import api
+
+        loaded = api.load(job, assignments)
+        if as_json:
+            click.echo(json.dumps(loaded.job.model_dump(mode="json"), indent=2))
+        else:
+            click.echo(f"{job}: a valid job of kind {loaded.job.kind!r}, named {loaded.job.name!r}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+def methods(as_json: bool) -> None:
+    """List the methods that steps can use, with their parameters and defaults."""
+    with _exit_codes(as_json):
+        from rayopt.cli.show import show_methods
+
+        show_methods(as_json)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write the report of a run folder again."""
+    with _exit_codes(False):
+        from rayopt import api
+        from rayopt.runs.folder import RunFolder
+
+        click.echo(api.write_report(RunFolder(folder)))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(folder: Path, as_json: bool) -> None:
+    """Check that every model of a run folder is the one that was measured, and still gives the same outputs."""
+    with _exit_codes(as_json):
+        from rayopt.certificates import verify_folder
+        from rayopt.cli.show import show_findings
+
+        findings = verify_folder(folder)
+        show_findings(findings, as_json)
+        if any(finding.problem for finding in findings):
+            sys.exit(1)
+
+
+@cli.group()
+def runs() -> None:
+    """Look at runs that have ended."""
+
+
+@runs.command("list")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+def runs_list(folder: Path, as_json: bool) -> None:
+    """List the runs below a folder, newest first."""
+    with _exit_codes(as_json):
+        from rayopt.cli.show import show_runs
+
+        show_runs(folder, as_json)
+
+
+@runs.command("show")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def runs_show(folder: Path, as_json: bool) -> None:
+    """Show the summary of a run folder."""
+    with _exit_codes(as_json):
+        from rayopt.cli.show import show_summary
+        from rayopt.runs.folder import RunFolder
+
+        show_summary(RunFolder(folder).read_summary(), folder, as_json)
+
+
+@runs.command("compare")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def runs_compare(folders: tuple[Path, ...], as_json: bool) -> None:
+    """Compare what several runs recommend."""
+    with _exit_codes(as_json):
+        from rayopt.cli.show import show_comparison
+
+        show_comparison(folders, as_json)
+
+
+_SIGNALS: dict[int, Any] = {}
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """A polite end by SIGTERM is an interruption like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _exit_codes(as_json: bool) -> Iterator[None]:
+    """Turns the errors that are meant for the user into messages on stderr and exit codes."""
+    try:
+        yield
+    except InputError as error:
+        if as_json:
+            faults = [{"place": one.place, "problem": one.problem, "remedy": one.remedy} for one in error.faults]
+            click.echo(json.dumps({"status": "error", "faults": faults}, indent=2))
+        for fault in error.faults:
+            click.echo(f"error: {fault}", err=True)
+        sys.exit(2)
+    except RayoptError as error:
+        if as_json:
+            click.echo(json.dumps({"status": "failed", "reason": str(error)}, indent=2))
+        click.echo(f"failed: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("interrupted: what was finished is kept; the same command goes on from there", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
+        sys.exit(1)

@@ -1,0 +1,90 @@
+"""Progress on stderr: a live display on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from rayopt.watch import Silent, Watcher
+
+SHOWN = 6
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Watcher]:
+    """A watcher that shows what happens for as long as the context lasts."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    display = Display(Console(stderr=True))
+    with Live(display, console=display.console, refresh_per_second=8, transient=True):
+        yield display
+
+
+class Lines(Silent):
+    """One line for everything that takes time; what comes from the cache is only counted."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._count = self._ended = 0
+
+    def planned(self, count: int) -> None:
+        self._count = count
+
+    def backend_started(self, name: str, dashboard: str | None, seconds: float) -> None:
+        self._say(f"{name} is ready ({seconds:.1f} s)" + (f"; dashboard: {dashboard}" if dashboard else ""))
+
+    def ended(self, id: str, name: str, status: str, reason: str, cached: bool) -> None:
+        self._ended += 1
+        if not cached:
+            self._say(f"{self._ended}/{self._count} {status}: {name}" + (f": {reason}" if reason else ""))
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class Display(Silent):
+    """A bar over all tasks, and the ones that run now."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._running: dict[str, str] = {}
+        self._cached = self._failed = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        )
+        self._task = self._bar.add_task("loading", total=None)
+
+    def planned(self, count: int) -> None:
+        self._bar.update(self._task, description="working", total=count)
+
+    def backend_started(self, name: str, dashboard: str | None, seconds: float) -> None:
+        where = f"; dashboard: {dashboard}" if dashboard else ""
+        self.console.print(f"{name} is ready ({seconds:.1f} s){where}", highlight=False)
+
+    def started(self, id: str, name: str) -> None:
+        self._running[id] = name
+
+    def ended(self, id: str, name: str, status: str, reason: str, cached: bool) -> None:
+        self._running.pop(id, None)
+        self._cached += cached
+        self._bar.advance(self._task)
+        if status == "failed":
+            self._failed += 1
+            self.console.print(Text(f"failed: {name}: {reason}", style="red"))
+
+    def __rich__(self) -> RenderableType:
+        names = list(self._running.values())
+        lines = [Text(f"  {name}", style="dim", overflow="ellipsis", no_wrap=True) for name in names[:SHOWN]]
+        if len(names) > SHOWN:
+            lines.append(Text(f"  and {len(names) - SHOWN} more", style="dim"))
+        if self._cached:
+            lines.append(Text(f"  {self._cached} results were there already", style="dim"))
+        return Group(self._bar, *lines)

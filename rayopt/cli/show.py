@@ -1,0 +1,155 @@
+"""Results on stdout: tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rayopt.certificates import Finding
+
+
+def show_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> None:
+    """A short table of the baseline and the front, the sentence that says it all, and where the report is."""
+    if as_json:
+        _json(summary)
+        return
+    from rayopt.report.rows import headline
+
+    baseline = summary["baseline"]
+    if baseline is not None:
+        best = summary["recommended"]["id"] if summary["recommended"] else None
+        rows = [baseline, *summary["front"]]
+        _table(_columns(baseline), [_cells(row, baseline, summary, row["id"] == best) for row in rows])
+    tried, failed = len(summary["candidates"]), len(summary["failed"])
+    click.echo(f"{tried} candidates measured, {failed} failed; {summary['seconds']:.0f} s")
+    click.echo(headline(summary))
+    click.echo(f"report: {folder / 'report.html'}")
+
+
+def show_methods(as_json: bool) -> None:
+    """Every method with what it takes and gives, and its parameters."""
+    from rayopt import methods, plugins
+
+    found = {name: methods.find(name, name) for name in plugins.names("rayopt.methods")}
+    if as_json:
+        _json({name: _method(method) for name, method in found.items()})
+        return
+    for name, method in found.items():
+        click.echo(f"{name}  ({method.accepts} -> {method.gives})\n    {methods.summary_of(method)}")
+        for parameter, told in _method(method)["parameters"].items():
+            more = f"  {told['description']}" if told["description"] else ""
+            click.echo(f"    {parameter}: {told['type']} = {told['default']!r}{more}")
+
+
+def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """What `verify` found, a line a model."""
+    if as_json:
+        _json([{"id": one.id, "problem": one.problem or None, "max_error": one.max_error} for one in findings])
+        return
+    for one in findings:
+        click.echo(f"{one.id}: {one.problem or f'as measured (outputs within {one.max_error:.2g})'}")
+
+
+def show_runs(folder: Path, as_json: bool) -> None:
+    """The runs below a folder."""
+    summaries = _summaries(sorted(folder.glob("*/summary.json"), key=lambda path: -path.stat().st_mtime))
+    if as_json:
+        _json([{"folder": str(path), "name": one["name"], "status": one["status"]} for path, one in summaries])
+        return
+    from rayopt.report.rows import headline
+
+    for path, one in summaries:
+        click.echo(f"{path}  {one['status']}  {headline(one)}")
+    if not summaries:
+        click.echo(f"no runs below {folder}")
+
+
+def show_comparison(folders: Sequence[Path], as_json: bool) -> None:
+    """What several runs recommend, side by side."""
+    from rayopt.runs.folder import RunFolder
+
+    found = {str(folder): RunFolder(folder).read_summary() for folder in folders}
+    if as_json:
+        _json(
+            {folder: {"baseline": one["baseline"], "recommended": one["recommended"]} for folder, one in found.items()}
+        )
+        return
+    rows = []
+    for folder, one in found.items():
+        row = one["recommended"] or one["baseline"]
+        if row is not None:
+            rows.append([folder, *_cells(row, one["baseline"], one, bool(one["recommended"]))])
+    if rows:
+        first = next(one["baseline"] for one in found.values() if one["baseline"])
+        _table(["run", *_columns(first)], rows)
+
+
+def _columns(baseline: Mapping[str, Any]) -> list[str]:
+    return ["model", "size", *(f"latency b{size}" for size in baseline["latency_ms"]), "accuracy", "steps"]
+
+
+def _cells(row: Mapping[str, Any], baseline: Mapping[str, Any], summary: Mapping[str, Any], best: bool) -> list[str]:
+    from rayopt.report.rows import format_score, format_size
+
+    mark = " *" if best else ""
+    size = format_size(row["size_bytes"])
+    if row["id"] != baseline["id"]:
+        size += f" ({baseline['size_bytes'] / row['size_bytes']:.1f}x smaller)"
+    latencies = []
+    for batch in baseline["latency_ms"]:
+        ratio = row["latency_ratio"].get(batch)
+        shown = f"{row['latency_ms'][batch]:.3g} ms" if ratio is not None else "-"
+        latencies.append(shown if row["id"] == baseline["id"] or ratio is None else f"{shown} (x{ratio:.2f})")
+    return [
+        f"{row['id']}{mark}",
+        size,
+        *latencies,
+        format_score(row["accuracy"], summary["metric"]),
+        " > ".join(row["steps"]) or "the model as given",
+    ]
+
+
+def _method(method: Any) -> dict[str, Any]:
+    schema = method.Params.model_json_schema(mode="validation")
+    parameters = {}
+    for name, field in method.Params.model_fields.items():
+        told = schema["properties"][name]
+        kind = " | ".join(map(str, told["enum"])) if "enum" in told else told.get("type", "any")
+        default = field.get_default(call_default_factory=True)
+        parameters[name] = {"type": kind, "default": default, "description": field.description or ""}
+    return {"accepts": method.accepts, "gives": method.gives, "parameters": parameters}
+
+
+def _summaries(paths: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    from rayopt.errors import InputError
+    from rayopt.runs.folder import RunFolder
+
+    found = []
+    for path in paths:
+        try:
+            found.append((path.parent, RunFolder(path.parent).read_summary()))
+        except InputError:
+            continue  # a foreign summary.json is none of ours
+    return found
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def _json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
