@@ -1,0 +1,70 @@
+# What there is to do with a checkout. Each target first sets up what it needs in .venv; stamps there remember it,
+# so that the second time there is nothing to set up. Another Python: make demo PYTHON=python3.12
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:  # there is one .venv
+.PHONY: help demo test check constraints clean venv
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
+
+demo: .venv/demo.stamp  ## run jobs/quickstart.yaml on a local Ray
+	@.venv/bin/rayopt run jobs/quickstart.yaml
+
+test: check  ## check, then run the tests
+	@.venv/bin/python -m pytest
+
+check: .venv/test.stamp  ## lint, formatting, types and layers
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-logo
+
+constraints:  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
+	@$(PYTHON) -m venv --clear build/pins
+	@build/pins/bin/python -m $(pip_install) -e '.[test]'
+	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude-editable > build/pins/frozen
+	@{ grep '^#' constraints.txt; sed 's/+cpu$$//' build/pins/frozen; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+	@rm -r build/pins
+
+clean:  ## remove .venv and what the tools leave behind
+	@rm -rf .venv build *.egg-info .*_cache .hypothesis .benchmarks
+
+
+# Setting up. A .venv whose last set-up did not reach its end is made anew: pip takes half-copied packages for whole.
+
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+pip_install := pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.venv/demo.stamp: pyproject.toml constraints.txt
+	$(call set_up,.)
+
+.venv/test.stamp: pyproject.toml constraints.txt
+	$(call set_up,'.[test]')
+	@touch .venv/demo.stamp
+
+define set_up
+	@{ [ ! -e .venv/unfinished ] && .venv/bin/python -m pip --version >/dev/null 2>&1; } || $(MAKE) --no-print-directory venv
+	@touch .venv/unfinished && rm -f .venv/*.stamp
+	@echo "Installing $(1) into .venv; the first time this takes minutes."
+	@.venv/bin/python -m $(pip_install) --editable $(1)
+	@rm .venv/unfinished
+	@touch $@
+endef
+
+venv:
+	@[ "$(PYTHON)" ] || { echo "rayopt needs Python 3.11 or newer: there is no such python3.11 or python3 here." >&2; exit 1; }
+	@$(has_ensurepip) || $(apt_ensurepip) || { echo "$(PYTHON) lacks its venv part. Install it, then call make again:" \
+		"apt-get install $(venv_package)  (as root, on Debian or Ubuntu)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear --without-pip .venv
+	@touch .venv/unfinished
+	@.venv/bin/python -m ensurepip --default-pip >/dev/null
+
+# Debian's Python comes without ensurepip, which is in a package of its own.
+has_ensurepip = $(PYTHON) -c 'import ensurepip' 2>/dev/null
+venv_package = $(shell $(PYTHON) -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')
+apt_ensurepip = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $(venv_package) by apt-get." && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(venv_package) \
+	>/dev/null && $(has_ensurepip); }
