@@ -1,0 +1,112 @@
+"""The one class that knows every path of a run, and keeps a run's folder for that run alone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from rayopt.errors import input_error
+from rayopt.runs.files import disk_errors, write_bytes, write_folder, write_json
+
+OWN = ("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock")
+
+
+class RunFolder:
+    """`job.yaml`, `plan.json`, `outcomes.jsonl`, `artifacts/`, `summary.json`, `report.html`, `log.txt`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.job = path / "job.yaml"
+        self.plan = path / "plan.json"
+        self.outcomes = path / "outcomes.jsonl"
+        self.artifacts = path / "artifacts"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
+        self.log = path / "log.txt"
+        self._lock: IO[bytes] | None = None
+
+    def claim(self, job_hash: str, name: str, overwrite: bool) -> None:
+        """Takes the folder for this job; raises InputError when it is another job's, foreign, or in use."""
+        if self.path.exists() and not self.path.is_dir():
+            raise input_error(str(self.path), "is a file", "give a folder with --out")
+        owner = self.owner()
+        if owner is None and self.path.is_dir() and any(self.path.iterdir()) and not self._only_own():
+            raise input_error(str(self.path), "holds files that are not a run's", "give an empty or new folder with --out")
+        other = owner is not None and owner != job_hash
+        if other and not overwrite:
+            problem = f"holds the results of another job or another version of {name!r}"
+            raise input_error(str(self.path), problem, "give another --out, or --overwrite to replace them")
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            if other:
+                self._empty()
+
+    def release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def owner(self) -> str | None:
+        """The hash of the job whose results the folder holds, None where it holds none."""
+        try:
+            value = json.loads(self.plan.read_text()).get("job_hash")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return str(value) if value else None
+
+    def read_summary(self) -> dict[str, Any]:
+        """The summary; raises InputError where there is none."""
+        try:
+            summary = json.loads(self.summary.read_text())
+            if isinstance(summary, dict) and {"kind", "name", "status"} <= set(summary):
+                return summary
+        except (OSError, ValueError):
+            pass
+        raise input_error(str(self.path), "holds no summary of a run", "give the folder of a run that has ended")
+
+    def write_plan(self, job_text: str, plan: Mapping[str, Any]) -> None:
+        write_bytes(self.job, job_text.encode())
+        write_json(self.plan, plan)
+
+    def write_artifact(self, id: str, files: Mapping[str, bytes], certificate: Mapping[str, Any]) -> None:
+        write_folder(self.artifacts / id, files)
+        write_json(self.artifacts / id / "certificate.json", certificate)
+
+    def keep_artifacts(self, ids: Iterable[str]) -> None:
+        """Removes the artifacts of earlier runs of this job that are not among `ids`."""
+        wanted = set(ids)
+        for folder in self.artifacts.iterdir() if self.artifacts.is_dir() else ():
+            if folder.name not in wanted:
+                _remove(folder)
+
+    def _only_own(self) -> bool:
+        return all(entry.name in OWN for entry in self.path.iterdir())
+
+    def _empty(self) -> None:
+        for name in OWN:
+            if name != ".lock":
+                _remove(self.path / name)
+
+    def _take_lock(self) -> None:
+        file = (self.path / ".lock").open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise input_error(str(self.path), "is in use by another run", "wait for it, or give another --out") from error
+        os.set_inheritable(file.fileno(), False)
+        self._lock = file
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        for entry in path.iterdir():
+            _remove(entry)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,44 @@
+"""An append-only file of JSON lines. A line that was torn by a crash is passed over; the others stay readable."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rayopt.runs.files import disk_errors
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of the journal, oldest first; no file means no lines."""
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def append(path: Path, entry: Mapping[str, Any]) -> None:
+    """Adds one line and waits until the disk has it; a torn line before it is closed off first."""
+    line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+    with disk_errors(path), path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        try:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
