@@ -99,7 +99,7 @@ class Engine:
     _handles: dict[str, Handle] = field(default_factory=dict)
     _backend: Backend | None = None
     _shared_handle: Handle | None = None
-    _batches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _batches: dict[str, Run] = field(default_factory=dict)
     _cached: set[str] = field(default_factory=set)
 
     def run(self, tasks: Iterable[Task], on_end: Callable[[Ended], None], grow: Callable[[], list[Task]]) -> None:
@@ -165,13 +165,13 @@ class Engine:
                 continue
             self.values[id] = self.codec.decode(entry)
             self._cached.add(id)
-            events.append(Done(id))
+            events.append(Done(id, run.attempt))
         if missing:
-            self._submit(tuple(missing), run)
+            self._submit(Run(tuple(missing), run.attempt, run.exclusive))
         return events
 
-    def _submit(self, ids: tuple[str, ...], run: Run) -> None:
-        backend = self._open()
+    def _submit(self, run: Run) -> None:
+        backend, ids = self._open(), run.ids
         first = self._tasks[ids[0]]
         args = tuple(self._argument(argument) for argument in first.args)
         name = first.name
@@ -179,7 +179,7 @@ class Engine:
             args = (ids, *args, *[self._argument(self._tasks[id].each) for id in ids])
             name = first.name if len(ids) == 1 else f"{first.name} and {len(ids) - 1} more"
         call_id = f"{ids[0]}/{run.attempt}"
-        self._batches[call_id] = ids
+        self._batches[call_id] = run
         for id in ids:
             self.watcher.started(id, self._tasks[id].name)
         handle = backend.submit(Call(call_id, name, first.function, args, first.need, run.exclusive))
@@ -213,32 +213,30 @@ class Engine:
 
     def _events(self, report: Report) -> list[Event]:
         """What a call's end means for each node that was in it; results go into the cache."""
-        ids = self._batches.pop(report.id)
+        run = self._batches.pop(report.id)
         if isinstance(report, Returned):
-            results = {ids[0]: report.value} if not self._tasks[ids[0]].node.exclusive else report.value
-            return [self._result(id, results[id]) for id in ids]
+            results = report.value if run.exclusive else {run.ids[0]: report.value}
+            return [self._result(id, results[id], run.attempt) for id in run.ids]
         if isinstance(report, Raised):
-            if report.trace:
-                self.watcher.note(report.trace)
-            return (
-                [Failed(id, report.reason) for id in ids] if len(ids) == 1 else [Lost(id, report.reason) for id in ids]
-            )
-        for id in ids:
-            self._handles.pop(id, None)
-        self._forget_lost_handles(ids)
-        self.watcher.note(f"{', '.join(self._tasks[id].name for id in ids)}: {report.reason}")
-        return [Lost(id, report.reason) for id in ids]
+            self.watcher.note(report.trace)
+            if len(run.ids) == 1:
+                return [Failed(run.ids[0], report.reason, run.attempt)]
+        else:
+            self._forget_lost_handles(run.ids)
+            self.watcher.note(f"{', '.join(self._tasks[id].name for id in run.ids)}: {report.reason}")
+        return [Lost(id, report.reason, run.attempt) for id in run.ids]
 
-    def _result(self, id: str, value: Any) -> Event:
+    def _result(self, id: str, value: Any, attempt: int) -> Event:
         if isinstance(value, StepError):
-            return Failed(id, str(value))
+            return Failed(id, str(value), attempt)
         self.values[id] = value
         self.cache.put(self._tasks[id].key(self.values), self.codec.encode(value))
-        return Done(id)
+        return Done(id, attempt)
 
     def _forget_lost_handles(self, ids: tuple[str, ...]) -> None:
         """What a lost call was given may be lost with it: the driver's own copies are sent again."""
         for id in ids:
+            self._handles.pop(id, None)
             for argument in (*self._tasks[id].args, self._tasks[id].each):
                 if isinstance(argument, Of):
                     self._handles.pop(argument.id, None)

@@ -25,10 +25,13 @@ class Node:
     exclusive: bool = False
 
 
-# Events: what happened.
+# Events: what happened. `attempt` is that of the Run which it comes from.
 @dataclass(frozen=True)
 class Done:
+    """The work has a result; it counts whenever it is heard of."""
+
     id: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Failed:
 
     id: str
     reason: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Lost:
 
     id: str
     reason: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Plan:
         self._ready: dict[str, None] = {}
         self._ready_exclusive: dict[str, None] = {}
         self._alone: dict[str, None] = {}  # exclusive nodes whose batch was lost: each runs alone, one at a time
-        self._running: dict[str, bool] = {}  # id -> exclusive
+        self._in_flight: dict[tuple[str, int], bool] = {}  # (id, attempt) -> exclusive; until that attempt is heard of
         self._open = 0
         self._stopped = False
         self._out_of_budget = False
@@ -125,12 +130,15 @@ class Plan:
         if self._stopped:
             return self._after_stop(event)
         out: list[Instruction] = []
-        if isinstance(event, Done):
-            self._done(event.id, out)
-        elif isinstance(event, Failed):
-            self._failed(event.id, event.reason, out)
-        elif isinstance(event, Lost):
-            self._lost(event.id, event.reason, out)
+        if isinstance(event, Done | Failed | Lost):
+            current = self._in_flight.pop((event.id, event.attempt), None) is not None
+            current = current and event.attempt == self._attempts[event.id] and self._status[event.id] == "running"
+            if isinstance(event, Done):
+                self._done(event.id, out)
+            elif current and isinstance(event, Failed):
+                self._end(event.id, "failed", event.reason, event.id, out)
+            elif current and isinstance(event, Lost):
+                self._lost(event.id, event.reason, out)
         elif isinstance(event, Grown):
             self._add(event.nodes, out)
         elif isinstance(event, OutOfBudget):
@@ -176,12 +184,12 @@ class Plan:
 
     def _next(self, out: list[Instruction]) -> list[Instruction]:
         """Starts what can be started: all ready nodes at once; exclusive ones only when nothing else can run."""
-        if any(self._running.values()):
+        if any(self._in_flight.values()):
             return out
         for id in self._ready:
             out.append(self._run((id,), exclusive=False))
         self._ready.clear()
-        if not self._running and (self._ready_exclusive or self._alone):
+        if not self._in_flight and (self._ready_exclusive or self._alone):
             if self._ready_exclusive:
                 ids = tuple(self._ready_exclusive)
                 self._ready_exclusive.clear()
@@ -197,7 +205,7 @@ class Plan:
         for id in ids:
             self._status[id] = "running"
             self._attempts[id] += 1
-            self._running[id] = exclusive
+            self._in_flight[id, self._attempts[id]] = exclusive
         return Run(ids, self._attempts[ids[0]], exclusive)
 
     def _done(self, id: str, out: list[Instruction]) -> None:
@@ -211,17 +219,10 @@ class Plan:
         for child in self._children[id]:
             self._make_ready(self._nodes[child], out)
 
-    def _failed(self, id: str, reason: str, out: list[Instruction]) -> None:
-        if self._status[id] == "running":
-            self._end(id, "failed", reason, id, out)
-
     def _lost(self, id: str, reason: str, out: list[Instruction]) -> None:
-        if self._status[id] != "running":
-            return
         if self._attempts[id] >= MAX_ATTEMPTS:
             self._end(id, "failed", f"{reason}, {self._attempts[id]} times", id, out)
             return
-        del self._running[id]
         self._status[id] = "waiting"
         if self._nodes[id].exclusive:
             self._alone[id] = None
@@ -235,7 +236,6 @@ class Plan:
         pending = [(id, status, reason)]
         while pending:
             at, as_status, why = pending.pop()
-            self._running.pop(at, None)
             self._status[at] = as_status
             self._open -= 1
             out.append(Record(at, as_status, why, because_of))

@@ -1,16 +1,17 @@
 """Runs one graph tool in a child process with limits on memory and time: a tool may crash, hang or eat memory.
 
-As a program: `python -m rayopt.graph.child TOOL IN.onnx OUT.onnx MEMORY_BYTES`.
+As a program: `python -m rayopt.graph.child TOOL IN.onnx OUT.onnx MEMORY_BYTES`. A tool is one of TOOLS, or a
+`package.module:function` of two paths.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from rayopt.errors import StepError
 
@@ -33,24 +34,18 @@ def run_tool(tool: str, content: bytes, memory_bytes: int = MEMORY_BYTES, second
     with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
         before, after = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         before.write_bytes(content)
-        command = [
-            sys.executable,
-            "-m",
-            "rayopt.graph.child",
-            tool,
-            str(before),
-            str(after),
-            str(memory_bytes),
-        ]
+        command = [sys.executable, "-m", "rayopt.graph.child", tool, str(before), str(after), str(memory_bytes)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
             raise StepError(f"{tool} did not end within {seconds:g} s") from error
         if done.returncode < 0:
             raise StepError(f"{tool} died by {signal.Signals(-done.returncode).name}")
-        if done.returncode or not after.is_file():
+        if done.returncode:
             last = done.stderr.decode(errors="replace").strip().splitlines()
             raise StepError(f"{tool} failed: {last[-1] if last else f'exit code {done.returncode}'}")
+        if not after.is_file():
+            raise StepError(f"{tool} failed: it wrote no model")
         return after.read_bytes()
 
 
@@ -72,9 +67,26 @@ def ort_basic_tool(before: str, after: str) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = after
     onnxruntime.InferenceSession(before, options, providers=["CPUExecutionProvider"])
+    _drop_unused_domains(after)
 
 
-TOOLS: dict[str, Any] = {"onnxoptimizer": onnxoptimizer_tool, "ort_basic": ort_basic_tool}
+def _drop_unused_domains(path: str) -> None:
+    """The runtime declares every operator set that it knows; a portable file declares those that it uses."""
+    import onnx
+
+    model = onnx.load(path)
+    used = {node.domain for node in model.graph.node} | {""}
+    nested = any(
+        attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute
+    )
+    if not nested and not model.functions:
+        kept = [opset for opset in model.opset_import if opset.domain in used]
+        del model.opset_import[:]
+        model.opset_import.extend(kept)
+        onnx.save(model, path)
+
+
+TOOLS = {"onnxoptimizer": onnxoptimizer_tool, "ort_basic": ort_basic_tool}
 
 
 def _limit(memory_bytes: int) -> None:
@@ -88,4 +100,6 @@ def _limit(memory_bytes: int) -> None:
 
 if __name__ == "__main__":
     _limit(int(sys.argv[4]))
-    TOOLS[sys.argv[1]](sys.argv[2], sys.argv[3])
+    named = sys.argv[1]
+    run = pkgutil.resolve_name(named) if ":" in named else TOOLS[named]
+    run(sys.argv[2], sys.argv[3])

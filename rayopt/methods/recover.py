@@ -15,9 +15,9 @@ version = 1
 
 
 class Params(FitSettings):
-    epochs: int = Field(6, ge=1, le=100_000)
+    epochs: int = Field(12, ge=1, le=100_000)
     alpha: float = Field(
-        0.9, ge=0, le=1, description="weight of following the original; the rest is the task's own loss"
+        0.5, ge=0, le=1, description="weight of following the original; the rest is the task's own loss"
     )
     temperature: float = Field(4.0, gt=0, description="softens both models' classes before they are compared")
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 
-def resnet(channels: int = 1, classes: int = 10, width: int = 32) -> nn.Module:
-    """A residual CNN for small images (He et al., 2016, section 4.2): six blocks over three widths.
+def resnet(channels: int = 1, classes: int = 10, widths: Sequence[int] = (48, 64, 64)) -> nn.Module:
+    """A residual CNN for small images (He et al., 2016, section 4.2): two blocks for each width.
 
     In: `(batch, channels, height, width)`, 8 x 8 and larger. Out: logits `(batch, classes)`.
     """
-    return ResNet(channels, classes, (width, 3 * width // 2, 2 * width))
+    return ResNet(channels, classes, widths)
 
 
 def mlp(features: int, outputs: int, hidden: int = 128, layers: int = 2) -> nn.Module:
@@ -28,7 +29,7 @@ def mlp(features: int, outputs: int, hidden: int = 128, layers: int = 2) -> nn.M
 class ResNet(nn.Module):
     """A stem, one pair of blocks per width (halving the image at each new width), and a linear head."""
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, classes: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.stem = _convolution(channels, widths[0])
         blocks: list[nn.Module] = []

@@ -1,0 +1,76 @@
+"""What all tests share: a cache of their own, small data and models, and one Ray session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+JOBS = Path(__file__).parent.parent / "jobs"
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads what another left in the user's cache."""
+    monkeypatch.setenv("RAYOPT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def points() -> tuple[np.ndarray, np.ndarray]:
+    """120 points in four dimensions of two classes that a line separates but for some noise."""
+    generator = np.random.default_rng(7)
+    x = generator.normal(size=(120, 4)).astype(np.float32)
+    y = (x[:, 0] - x[:, 1] + 0.3 * generator.normal(size=120) > 0).astype(np.int64)
+    return x, y
+
+
+@pytest.fixture
+def small_job(tmp_path: Path, points: tuple[np.ndarray, np.ndarray]) -> Callable[..., Path]:
+    """Writes a quick job with its data beside it; keyword arguments replace its fields."""
+    import yaml
+
+    def write(folder: str = "job", **fields: Any) -> Path:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        np.savez(place / "points.npz", x=points[0], y=points[1])
+        job = {
+            "kind": "optimize",
+            "name": "small",
+            "model": {"factory": "rayopt.models.zoo:mlp", "args": {"features": 4, "outputs": 2, "hidden": 16}},
+            "data": {"source": "points.npz"},
+            "train": {"epochs": 2, "batch_size": 16},
+            "steps": [{"any": ["quantize_dynamic", "quantize_static"]}],
+            "max_accuracy_drop": 0.5,
+            "measure": {"batch_sizes": [1, 8], "seconds": 0.01},
+        }
+        job.update(fields)
+        path = place / "job.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in job.items() if value is not None}))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[str]:
+    """One Ray for all tests that need one, ended with them."""
+    import logging
+
+    import ray
+
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()

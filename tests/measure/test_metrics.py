@@ -1,0 +1,72 @@
+"""Metrics against scikit-learn, and intervals by what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from rayopt.errors import StepError
+from rayopt.measure.metrics import BUILT_IN, Metric, score
+
+generator = np.random.default_rng(3)
+LOGITS = generator.normal(size=(200, 4))
+LABELS = generator.integers(0, 4, 200)
+QUANTITIES = generator.normal(size=200).astype(np.float32)
+GUESSES = (QUANTITIES + generator.normal(size=200)).astype(np.float32)
+
+
+def test_classification_agrees_with_scikit_learn() -> None:
+    found = score(BUILT_IN["accuracy"], "classification", LABELS, LOGITS)
+    shares = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    assert found.value == sk.accuracy_score(LABELS, LOGITS.argmax(axis=1))
+    assert found.others["log_loss"] == pytest.approx(sk.log_loss(LABELS, shares))
+    assert found.n == 200
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize("shape", [(200,), (200, 1)])
+def test_regression_agrees_with_scikit_learn(shape: tuple[int, ...]) -> None:
+    found = score(BUILT_IN["r2"], "regression", QUANTITIES, GUESSES.reshape(shape))
+    assert found.value == pytest.approx(sk.r2_score(QUANTITIES, GUESSES), abs=1e-6)
+    assert found.others["rmse"] == pytest.approx(sk.root_mean_squared_error(QUANTITIES, GUESSES), rel=1e-6)
+    assert found.low < found.value < found.high
+
+
+def test_large_logits_do_not_overflow() -> None:
+    found = score(BUILT_IN["log_loss"], "classification", np.array([0, 1]), np.array([[1e4, 0.0], [0.0, 1e4]]))
+    assert found.value == 0
+
+
+def test_wilson_intervals_hold_the_share_95_times_in_100() -> None:
+    chance = np.random.default_rng(0)
+    held = 0
+    for _ in range(600):
+        right = chance.random(60) < 0.9
+        outputs = np.stack([right, ~right], axis=1).astype(float)
+        found = score(BUILT_IN["accuracy"], "classification", np.zeros(60, np.int64), outputs)
+        held += found.low <= 0.9 <= found.high
+    assert 0.92 <= held / 600 <= 0.98
+
+
+def test_outputs_that_are_not_finite_are_refused() -> None:
+    broken = LOGITS.copy()
+    broken[3, 1] = np.nan
+    broken[9, 0] = np.inf
+    with pytest.raises(StepError, match="NaN or infinite outputs for 2 of 200 rows"):
+        score(BUILT_IN["accuracy"], "classification", LABELS, broken)
+
+
+def test_a_metric_that_fails_is_named() -> None:
+    def never(targets: np.ndarray, outputs: np.ndarray) -> float:
+        raise ZeroDivisionError("no rows")
+
+    with pytest.raises(StepError, match="metric mine raised ZeroDivisionError: no rows"):
+        score(Metric("mine", never), "classification", LABELS, LOGITS)
+    with pytest.raises(StepError, match="metric mine gives nan"):
+        score(Metric("mine", lambda targets, outputs: float("nan")), "classification", LABELS, LOGITS)
+
+
+def test_a_drop_is_what_gets_worse() -> None:
+    assert BUILT_IN["accuracy"].drop(0.9, 0.8) == pytest.approx(0.1)
+    assert BUILT_IN["rmse"].drop(1.0, 1.5) == pytest.approx(0.5)

@@ -1,0 +1,202 @@
+"""What each method is for, seen in its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from rayopt.compress.prune import prune_channels
+from rayopt.compress.quantize import quantize_dynamic, quantize_static
+from rayopt.errors import StepError
+from rayopt.graph import child
+from rayopt.graph.export import export
+from rayopt.graph.optimize import optimize
+from rayopt.graph.verify import same_outputs
+from rayopt.models.onnx_model import MODEL, from_proto, node_count, predict, session, to_proto
+from rayopt.models.zoo import mlp, resnet
+from rayopt.records import Artifact
+
+ROWS = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
+
+
+def exported(module: nn.Module, rows: np.ndarray = ROWS) -> Artifact:
+    return export(module.eval(), rows, ["torchscript"], 17, 0)
+
+
+def graph(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray] | None = None) -> Artifact:
+    """A model from `x` (n, 4) to `y` (n, 4)."""
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+    initial = [onnx.numpy_helper.from_array(tensor, name) for name, tensor in (tensors or {}).items()]
+    made = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], initial)
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return from_proto(model)
+
+
+def test_pruning_reaches_the_widths_that_were_asked_for() -> None:
+    module = resnet(widths=(16, 24, 32))
+    notes = prune_channels(module, torch.from_numpy(ROWS[:2]), 0.5, {}, 8, 10)
+    assert notes["widths"]["stem.0"] == [16, 8]
+    assert notes["unpruned"] == ["head"]
+    assert 0.2 < notes["macs_share"] < 0.4
+    assert module(torch.from_numpy(ROWS)).shape == (40, 10)
+
+
+def test_pruning_to_given_widths_leaves_the_other_layers() -> None:
+    module = resnet(widths=(16, 16, 16))
+    notes = prune_channels(module, torch.from_numpy(ROWS[:2]), 0.5, {"blocks.*.first.0": 8}, 4, 10)
+    assert {name for name, (_, width) in notes["widths"].items() if width == 8} == {
+        f"blocks.{index}.first.0" for index in range(6)
+    }
+    assert "stem.0" in notes["unpruned"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "widths", "says"),
+    [
+        (0.9, {}, "no layer was pruned: rounding to multiples of 16"),
+        (0.5, {"nobody": 8}, "no layer is named 'nobody'"),
+        (0.5, {"stem.0": 99}, "has 16 channels and cannot be pruned to 99"),
+    ],
+)
+def test_pruning_that_cannot_be_says_why(keep: float, widths: dict[str, int], says: str) -> None:
+    module = resnet(widths=(16, 16, 16))
+    with pytest.raises(StepError, match=says):
+        prune_channels(module, torch.from_numpy(ROWS[:2]), keep, widths, 16, 10)
+
+
+def test_an_export_takes_any_batch_size_and_is_equal() -> None:
+    module = resnet(widths=(8, 8, 8)).eval()
+    artifact = exported(module)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(ROWS)).numpy()
+    for size in (1, 7, 40):
+        np.testing.assert_allclose(predict(session(artifact), ROWS[:size]), wanted[:size], rtol=1e-3, atol=1e-5)
+    assert artifact.notes["max_error"] < 1e-4
+
+
+class BakedBatch(nn.Module):
+    """A model whose trace holds the batch size that it was traced with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(len(x), 3)
+        for row in range(len(x)):
+            total[row] = x[row].sum()
+        return total
+
+
+def test_an_export_that_is_not_equal_is_no_export() -> None:
+    with pytest.raises(StepError, match="the model cannot be exported: torchscript:"):
+        export(BakedBatch().eval(), ROWS, ["torchscript"], 17, 0)
+
+
+@pytest.mark.slow
+def test_the_second_exporter_steps_in_where_the_first_is_wrong() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    module = nn.Sequential(layer, nn.Flatten(), nn.Linear(40, 2)).eval()
+    rows = np.random.default_rng(1).random((20, 5, 8)).astype(np.float32)
+    artifact = export(module, rows, ["torchscript", "dynamo"], 18, 0)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(rows)).numpy()
+    np.testing.assert_allclose(predict(session(artifact), rows), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_static_quantisation_makes_the_file_smaller_and_keeps_the_answers() -> None:
+    before = exported(resnet(widths=(32, 32, 32)))
+    after = quantize_static(before, ROWS, per_channel=True, calibration="minmax")
+    assert after.size_bytes < 0.4 * before.size_bytes
+    assert after.notes["quantized_nodes_count"] > 10
+    wanted, got = (predict(session(one), ROWS) for one in (before, after))
+    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.99
+    kinds = {tensor.data_type for tensor in to_proto(after).graph.initializer}
+    assert {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} <= kinds
+
+
+def test_dynamic_quantisation_quantises_a_perceptron() -> None:
+    rows = np.random.default_rng(0).random((40, 64)).astype(np.float32)
+    before = exported(mlp(64, 3, hidden=256), rows)
+    after = quantize_dynamic(before, per_channel=True)
+    assert after.size_bytes < 0.35 * before.size_bytes
+    assert after.notes["quantized_nodes_count"] == 3
+
+
+def test_quantising_nothing_is_a_failure_and_not_a_copy() -> None:
+    model = graph([onnx.helper.make_node("Relu", ["x"], ["y"])])
+    with pytest.raises(StepError, match=r"no node was quantised \(operators: Relu\)"):
+        quantize_dynamic(model, per_channel=True)
+
+
+def test_the_graph_optimiser_removes_what_is_not_needed() -> None:
+    two = np.full((1,), 2, np.float32)
+    nodes = [
+        onnx.helper.make_node("Identity", ["x"], ["a"]),
+        onnx.helper.make_node("Transpose", ["a"], ["b"], perm=[1, 0]),
+        onnx.helper.make_node("Transpose", ["b"], ["c"], perm=[1, 0]),
+        onnx.helper.make_node("Add", ["two", "two"], ["four"]),
+        onnx.helper.make_node("Mul", ["c", "four"], ["y"]),
+    ]
+    before = graph(nodes, {"two": two})
+    rows = np.random.default_rng(0).random((20, 4)).astype(np.float32)
+    after = optimize(before, ["onnxoptimizer", "ort_basic"], rows, 0)
+    assert node_count(to_proto(after)) == 1
+    assert same_outputs(before, after, [rows]) == 0
+    assert [record["kept"] for record in after.notes["tools"]] == [True, True]
+
+
+def test_a_graph_with_nothing_to_remove_stays_as_it_is() -> None:
+    before = graph([onnx.helper.make_node("Relu", ["x"], ["y"])])
+    after = optimize(before, ["onnxoptimizer"], np.ones((20, 4), np.float32), 0)
+    assert after.files == before.files
+    assert after.notes["unchanged"]
+
+
+TOOLS = """
+import os, signal, time
+
+def segfault(before, after): os.kill(os.getpid(), signal.SIGSEGV)
+def hang(before, after): time.sleep(60)
+def eat(before, after): bytearray(3 << 30)
+def refuse(before, after): raise ValueError("no idea")
+def nothing(before, after): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("segfault", "died by SIGSEGV"),
+        ("hang", "did not end within 2 s"),
+        ("eat", "failed: MemoryError"),
+        ("refuse", "failed: ValueError: no idea"),
+        ("nothing", "failed: it wrote no model"),
+    ],
+)
+def test_a_tool_that_misbehaves_costs_only_its_own_step(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad_tools.py").write_text(TOOLS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(StepError, match=f"bad_tools:{name} {says}"):
+        child.run_tool(f"bad_tools:{name}", b"", memory_bytes=2 << 30, seconds=2 if name == "hang" else 60)
+
+
+def test_a_tool_that_changes_the_outputs_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = graph(
+        [onnx.helper.make_node("Relu", ["x"], ["a"]), onnx.helper.make_node("Neg", ["a"], ["y"])],
+    )
+
+    def lie(tool: str, content: bytes) -> bytes:
+        model = onnx.load_from_string(content)
+        del model.graph.node[:]
+        model.graph.node.append(onnx.helper.make_node("Relu", ["x"], ["y"]))
+        return bytes(model.SerializeToString())
+
+    monkeypatch.setattr("rayopt.graph.optimize.run_tool", lie)
+    after = optimize(before, ["onnxoptimizer"], np.ones((20, 4), np.float32), 0)
+    assert after.files[MODEL] == before.files[MODEL]
+    assert "outputs differ" in after.notes["tools"][0]["reason"]
