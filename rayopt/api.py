@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from rayopt import kinds
 from rayopt.backend import Backend, InProcess
@@ -17,7 +15,7 @@ from rayopt.errors import input_error
 from rayopt.kinds import JobSettings, Kind, Prepared
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
-from rayopt.spec import Document, override, parse_document, read_document
+from rayopt.spec import Document, dump, override, parse_document, read_document
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
 
@@ -37,14 +35,14 @@ class Loaded:
 def load(job: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()) -> Loaded:
     """Reads and checks a job: a file, or the same as a dict. Loads no model and no data; raises InputError."""
     if isinstance(job, Mapping):
-        text = yaml.safe_dump(json.loads(json.dumps(job)), sort_keys=False)
-        document = parse_document(text, "job", Path.cwd())
+        text = _as_yaml(job)
+        document = replace(parse_document(text, "job", Path.cwd()), lines={})
     else:
         document = read_document(Path(job))
         text = Path(job).read_text(encoding="utf-8")
     if assignments:
         document = override(document, assignments)
-        text = yaml.safe_dump(document.data, sort_keys=False)
+        text = dump(document.data)
     kind, settings = kinds.read_job(document)
     return Loaded(document, kind, settings, text)
 
@@ -80,6 +78,15 @@ def run(
                     write_report(folder)
     finally:
         folder.release()
+
+
+def _as_yaml(job: Mapping[str, Any]) -> str:
+    try:
+        return dump(json.loads(json.dumps(job)))
+    except (TypeError, ValueError) as error:
+        raise input_error(
+            "job", f"holds what a job file cannot: {error}", "give text, numbers, lists and dicts"
+        ) from error
 
 
 def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:

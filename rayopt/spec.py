@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from rayopt.errors import Fault, InputError, did_you_mean, input_error
 
 MAX_FILE_BYTES = 1 << 20
 MAX_NODES = 20_000
+MAX_DEPTH = 50
 
 Key = str | int
 Location = tuple[Key, ...]
@@ -48,8 +50,7 @@ class Document:
             (self.lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in self.lines),
             None,
         )
-        where = self.source if line is None else f"{self.source}:{line}"
-        return f"{where}: {dotted}" if dotted else where
+        return _place(self.source, line, location)
 
     def fault(self, location: Location, problem: str, remedy: str = "") -> Fault:
         return Fault(self.place(location), problem, remedy)
@@ -62,15 +63,18 @@ def dotted_name(location: Location) -> str:
 
 def read_document(path: Path) -> Document:
     """Reads a YAML file whose top is a mapping; raises InputError for anything else."""
-    if not path.is_file():
-        raise input_error(str(path), "there is no such file", "give the path of a job file")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise input_error(str(path), f"is {size:,} bytes long", f"a job file has at most {MAX_FILE_BYTES:,} bytes")
     try:
+        if not path.is_file():
+            problem = "is a folder" if path.is_dir() else "there is no such file"
+            raise input_error(str(path), problem, "give the path of a job file")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise input_error(str(path), f"is {size:,} bytes long", f"a job file has at most {MAX_FILE_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise input_error(str(path), f"is not UTF-8 text (byte {error.start})", "save the file as UTF-8") from error
+    except OSError as error:
+        raise input_error(str(path), f"cannot be read: {error.strerror}", "give the path of a job file") from error
     return parse_document(text, str(path), path.resolve().parent)
 
 
@@ -82,16 +86,13 @@ def parse_document(text: str, source: str, folder: Path) -> Document:
     if not isinstance(root, yaml.MappingNode):
         line = root.start_mark.line + 1
         raise input_error(f"{source}:{line}", "is not a mapping", "write `key: value` pairs, beginning with `kind:`")
-    _refuse_bombs(root, source)
     lines: dict[Location, int] = {}
-    faults = list(_walk(root, (), lines, source))
-    if faults:
-        raise InputError(faults)
-    try:
-        data = _Loader.construct_plain(root)
-    except (yaml.YAMLError, ValueError) as error:
-        raise input_error(source, f"holds a value that cannot be read: {error}", "quote it") from error
-    return Document(data, source, folder, lines)
+    return Document(_plain(root, lines, source), source, folder, lines)
+
+
+def dump(data: Any) -> str:
+    """Plain data as YAML that is read back as the same."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False))
 
 
 def override(document: Document, assignments: Sequence[str]) -> Document:
@@ -105,12 +106,13 @@ def override(document: Document, assignments: Sequence[str]) -> Document:
             faults.append(Fault(f"--set {assignment}", "is not an assignment", "write --set key.sub=value"))
             continue
         try:
-            location = _assign(
-                data, dotted.strip(), parse_document(f"value: {text}", "--set", document.folder).data["value"]
-            )
-            overridden[location] = assignment
-        except (InputError, LookupError, TypeError) as error:
-            faults.append(Fault(f"--set {assignment}", f"cannot be applied ({error})", "name a key of the job file"))
+            root = _compose(text, "the value")
+            value = None if root is None else _plain(root, {}, "the value")
+            overridden[_assign(data, dotted.strip(), value)] = assignment
+        except InputError as error:
+            faults += [Fault(f"--set {assignment}", f"{one.place} {one.problem}", one.remedy) for one in error.faults]
+        except LookupError as error:
+            faults.append(Fault(f"--set {assignment}", str(error.args[0]), "name a key of the job file"))
     if faults:
         raise InputError(faults)
     return Document(data, document.source, document.folder, document.lines, overridden)
@@ -122,6 +124,11 @@ def validate(cls: type[M], data: Any, document: Document, prefix: Location = ())
         return cls.model_validate(data), []
     except ValidationError as error:
         return None, [_as_fault(cls, dict(item), document, prefix) for item in error.errors(include_url=False)]
+
+
+def _place(source: str, line: int | None, location: Location) -> str:
+    where = source if line is None else f"{source}:{line}"
+    return f"{where}: {dotted_name(location)}" if location else where
 
 
 def _as_fault(cls: type[Settings], item: dict[str, Any], document: Document, prefix: Location) -> Fault:
@@ -156,30 +163,50 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes text that `_Loader` would take for something else."""
+
+    yaml_implicit_resolvers = {key: list(found) for key, found in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012
+
+
+TAG = "tag:yaml.org,2002:"
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader with YAML 1.2's numbers (1e-3 is one) and booleans (only true and false are)."""
+    """The safe loader with what JSON has and no more, written as in YAML 1.2.
 
-    @classmethod
-    def construct_plain(cls, root: yaml.Node) -> Any:
-        return cls("").construct_document(root)
+    1e-3 is a number; 1:30, 010 and 2024-01-01 are text; only true and false are booleans.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library fills it for the class
+
+    def construct_finite(self, node: yaml.ScalarNode) -> float:
+        value: float = self.construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no finite number", node.start_mark)
+        return value
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF|nan|NaN|NAN))$"
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+        list("-+0123456789."),
     ),
-    list("-+0123456789."),
-)
+    ("merge", r"<<", ["<"]),
+):
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)
+_Loader.add_constructor(TAG + "float", _Loader.construct_finite)
+
+_TAGS: dict[type[yaml.Node], tuple[str, ...]] = {
+    yaml.ScalarNode: tuple(TAG + name for name in ("null", "bool", "int", "float", "str", "merge")),
+    yaml.SequenceNode: (TAG + "seq",),
+    yaml.MappingNode: (TAG + "map",),
+}
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
@@ -191,41 +218,69 @@ def _compose(text: str, source: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else source
-        raise input_error(place, f"is not YAML: {error.problem or error.context}", "mend the line") from error
+        problem = f"is not YAML: {error.problem or error.context}"
+        remedy = "indent with spaces, not tabs" if "'\\t'" in problem else "mend the line"
+        raise input_error(place, problem, remedy) from error
     except yaml.YAMLError as error:
-        raise input_error(source, f"is not YAML: {error}", "save the file as plain UTF-8 text") from error
+        problem = f"is not YAML: {str(error).partition(chr(10))[0]}"
+        raise input_error(source, problem, "save the file as plain UTF-8 text") from error
+
+
+def _plain(root: yaml.Node, lines: dict[Location, int], source: str) -> Any:
+    """The values of a composed text as JSON has them; notes the line of each in `lines`."""
+    _refuse_bombs(root, source)
+    faults = _walk(root, (), lines, source)
+    if faults:
+        raise InputError(faults)
+    try:
+        return _Loader("").construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or root.start_mark
+        raise input_error(
+            f"{source}:{mark.line + 1}", f"holds a value that cannot be read: {error.problem}", "mend the line"
+        ) from error
+    except (ValueError, LookupError) as error:
+        remedy = "leave tags out, and keep numbers short"
+        raise input_error(source, f"holds a value that cannot be read: {error}", remedy) from error
 
 
 def _refuse_bombs(root: yaml.Node, source: str) -> None:
     """Counts what aliases would expand to, without expanding them (a few lines can stand for gigabytes)."""
-    sizes: dict[int, int] = {}
+    known: dict[int, tuple[int, int] | None] = {}
 
-    def expanded(node: yaml.Node) -> int:
-        known = sizes.get(id(node))
-        if known == 0:
-            raise input_error(f"{source}:{node.start_mark.line + 1}", "an alias contains itself", "write the value out")
-        if known is not None:
-            return known
-        sizes[id(node)] = 0
-        parts: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
-            parts = list(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            parts = [part for pair in node.value for part in pair]
-        total = 1 + sum(expanded(part) for part in parts)
-        sizes[id(node)] = total
-        return total
+    def expanded(node: yaml.Node) -> tuple[int, int]:
+        """How many values a node stands for, and how deep they go."""
+        if id(node) not in known:
+            known[id(node)] = None
+            inner = [expanded(part) for part in _parts(node)]
+            known[id(node)] = 1 + sum(total for total, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+        found = known[id(node)]
+        place = f"{source}:{node.start_mark.line + 1}"
+        if found is None:
+            raise input_error(place, "an alias contains itself", "write the value out")
+        if found[0] > MAX_NODES:
+            problem = f"stands for more than {MAX_NODES:,} values"
+            raise input_error(place, problem, "a job file holds a few hundred; write fewer aliases")
+        if found[1] > MAX_DEPTH:
+            raise input_error(place, f"is nested more than {MAX_DEPTH} deep", "a job file needs a few levels at most")
+        return found
 
-    total = expanded(root)
-    if total > MAX_NODES:
-        problem = f"its aliases expand to {total:,} values" if total > 10 * MAX_NODES else f"holds {total:,} values"
-        raise input_error(f"{source}:1", problem, f"a job file holds at most {MAX_NODES:,}; write fewer aliases")
+    expanded(root)
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _walk(node: yaml.Node, location: Location, lines: dict[Location, int], source: str) -> list[Fault]:
-    """Notes the line of every key and item; returns a fault for every key that stands twice or is not text."""
+    """Notes the line of every key and item; gives a fault for every tag, and every key that is double or not text."""
     lines.setdefault(location, node.start_mark.line + 1)
     faults: list[Fault] = []
+    if node.tag not in _TAGS[type(node)]:
+        place = _place(source, node.start_mark.line + 1, location)
+        faults.append(Fault(place, f"has the tag {node.tag.replace(TAG, '!!')}", "write plain values, without tags"))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             faults += _walk(item, (*location, index), lines, source)
@@ -233,9 +288,12 @@ def _walk(node: yaml.Node, location: Location, lines: dict[Location, int], sourc
         for key, value in node.value:
             below = (*location, str(key.value) if isinstance(key, yaml.ScalarNode) else "?")
             line = key.start_mark.line + 1
-            if below in lines:
+            if key.tag not in (TAG + "str", TAG + "merge"):
+                place = _place(source, line, below)
+                faults.append(Fault(place, "is a key that is not text", "write it in quotes"))
+            elif below in lines:
                 remedy = f"it is also on line {lines[below]}; keep one of them"
-                faults.append(Fault(f"{source}:{line}: {dotted_name(below)}", "is given twice", remedy))
+                faults.append(Fault(_place(source, line, below), "is given twice", remedy))
             lines[below] = line
             faults += _walk(value, below, lines, source)
     return faults
@@ -248,17 +306,30 @@ def _copied(value: Any) -> Any:
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> Location:
-    location = tuple(int(key) if key.isdigit() else key for key in re.split(r"[.\[\]]+", dotted) if key)
+    """Sets what `dotted` names, making mappings on the way; raises LookupError where it cannot be."""
+    keys = [key for key in re.split(r"[.\[\]]+", dotted) if key]
+    if not keys:
+        raise LookupError("names no key")
     holder: Any = data
-    for key in location[:-1]:
-        if isinstance(holder, dict):
-            holder = holder.setdefault(str(key), {})
-        elif isinstance(key, int):
-            holder = holder[key]
-        else:
-            raise LookupError(f"a list has no key {key!r}")
-    if not isinstance(holder, dict | list):
-        raise LookupError(f"{dotted_name(location[:-1])} holds a plain value")
-    last: Any = location[-1]
-    holder[last] = value
+    location: Location = ()
+    for index, key in enumerate(keys):
+        step = _key_in(holder, key, location)
+        location = (*location, step)
+        if index == len(keys) - 1:
+            holder[step] = value
+        elif isinstance(holder, dict) and holder.get(str(step)) is None:
+            holder[step] = {}
+        holder = holder[step]
     return location
+
+
+def _key_in(holder: Any, key: str, location: Location) -> Key:
+    """`key` as the mapping or list at `location` takes it; raises LookupError."""
+    if isinstance(holder, dict):
+        return key
+    name = dotted_name(location)
+    if not isinstance(holder, list):
+        raise LookupError(f"{name} holds the plain value {holder!r}, which has no {key!r}")
+    if key not in map(str, range(len(holder))):
+        raise LookupError(f"{name} is a list of {len(holder)}, which has no {key!r}")
+    return int(key)
