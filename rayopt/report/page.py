@@ -2,10 +2,74 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rayopt.report import rows
+from rayopt.report.figure import views
+
+INSIDE = re.compile(r"(?!.*\.\.)\w[\w./-]*")  # a path below the run folder, and no `javascript:`
+
 
 def render(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    """The page for a summary and the plan it came from."""
-    return f"<!doctype html><title>{summary['name']}: {plan['kind']}</title>"
+    """The page for a summary and the plan it came from; both may lack any part."""
+    found = rows.sheet(summary)
+    figures = views(found)
+    template = _environment().get_template("page.html")
+    return template.render(
+        summary=summary,
+        plan=plan,
+        sheet=found,
+        headline=rows.headline(summary),
+        cards=rows.cards(found),
+        views=figures,
+        plotly=_plotly() if figures else None,
+        job=yaml.safe_dump(plan["job"], sort_keys=False, allow_unicode=True) if plan.get("job") else "",
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("rayopt.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "bytes": rows.format_size,
+        "drop": rows.format_drop,
+        "factor": lambda ratio: rows.format_ratio(rows.Interval(ratio)),
+        "inside": _inside,
+        "milliseconds": rows.format_ms,
+        "metric": rows.format_score,
+        "ratio": rows.format_ratio,
+        "seconds": rows.format_seconds,
+        "source_hash": _source_hash,
+        "span": rows.format_interval,
+    }
+    return environment
+
+
+def _plotly() -> Markup:
+    """Plotly's own script; its text ends no script element."""
+    from plotly.offline import get_plotlyjs
+
+    return Markup(str(get_plotlyjs()).replace("</script", r"<\/script"))  # noqa: S704 (a fixed text of plotly's)
+
+
+def _source_hash(script: str) -> str:
+    """A script as the content security policy names it: only the page's own scripts may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _inside(path: str | None) -> bool:
+    """Whether a path may be linked to: relative, and below the run folder."""
+    return path is not None and INSIDE.fullmatch(path) is not None
