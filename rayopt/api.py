@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rayopt import kinds
+from rayopt import kinds, plugins
 from rayopt.backend import Backend, InProcess
 from rayopt.engine import Desk
 from rayopt.errors import input_error
@@ -33,7 +33,11 @@ class Loaded:
 
 
 def load(job: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()) -> Loaded:
-    """Reads and checks a job: a file, or the same as a dict. Loads no model and no data; raises InputError."""
+    """Reads and checks a job: a file, or the same as a dict. Loads no model and no data; raises InputError.
+
+    Modules that earlier jobs brought in from their folders are read again: they may have been edited since.
+    """
+    plugins.forget()
     if isinstance(job, Mapping):
         text = _as_yaml(job)
         document = replace(parse_document(text, "job", Path.cwd()), lines={})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +60,7 @@ def module(name: str, place: str, word: str = "module") -> ModuleType:
             f"importing {name!r} needs {error.name!r}, which is not installed",
             f"pip install {error.name}",
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself must not end us
         raise input_error(
             place, f"importing {name!r} raised {type(error).__name__}: {error}", "mend the module"
         ) from error
@@ -76,22 +76,42 @@ def importable(folder: Path | str | None) -> Iterator[None]:
         yield
         return
     entry = str(folder)
-    _forget_other_folders(entry)
+    forget(other for other in list(_brought) if other != entry)
+    before = set(sys.modules)
     sys.path.insert(0, entry)
     importlib.invalidate_caches()
     try:
         yield
     finally:
         sys.path.remove(entry)
+        brought = _brought.setdefault(entry, set())
+        tops = {name.partition(".")[0] for name in before - brought}
+        new = (name for name in set(sys.modules) - before if name.partition(".")[0] not in tops)
+        brought.update(name for name in new if _lies_in(name, entry))
 
 
-_job_folders: set[str] = set()
+def forget(folders: Iterable[str] | None = None) -> None:
+    """Forgets the modules that jobs brought in from these folders (from all), so that they are read again."""
+    for folder in list(_brought) if folders is None else folders:
+        for name in _brought.pop(folder, ()):
+            sys.modules.pop(name, None)
 
 
-def _forget_other_folders(entry: str) -> None:
-    for other in _job_folders - {entry}:
-        for name, module in list(sys.modules.items()):
-            if (getattr(module, "__file__", None) or "").startswith(other + "/"):
-                del sys.modules[name]
-        _job_folders.discard(other)
-    _job_folders.add(entry)
+def sources_in(folder: Path | str) -> list[Path]:
+    """The files of all loaded modules that were found in a folder, sorted; rayopt's own are left out."""
+    names = (name for name in list(sys.modules) if name.partition(".")[0] != "rayopt" and _lies_in(name, str(folder)))
+    return sorted(Path(file) for name in names if (file := getattr(sys.modules[name], "__file__", None)))
+
+
+_brought: dict[str, set[str]] = {}
+
+
+def _lies_in(name: str, folder: str) -> bool:
+    """Whether a module was found in the folder itself, and not in an environment that is installed below it."""
+    top = f"{folder}/{name.partition('.')[0]}"
+    module = sys.modules.get(name)
+    paths = getattr(module, "__path__", None)
+    found = [getattr(module, "__file__", None), *(paths if isinstance(paths, Iterable) else ())]
+    return any(
+        isinstance(place, str) and (place in (top, f"{top}.py") or place.startswith(f"{top}/")) for place in found
+    )

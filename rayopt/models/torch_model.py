@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import nn
 
 from rayopt.errors import input_error
 from rayopt.models.settings import ModelSource
-from rayopt.plugins import importable, locate
+from rayopt.plugins import importable, locate, sources_in
 from rayopt.records import Artifact
 
 WEIGHTS = "weights.safetensors"
@@ -43,7 +43,7 @@ def build(source: ModelSource, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         try:
             module = factory(**settings.args)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"{settings.factory} raised {type(error).__name__}: {error}"
             raise input_error(place, problem, "mend the factory or its `args`") from error
     if not isinstance(module, nn.Module):
@@ -80,18 +80,20 @@ def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Modu
 
 
 def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any, Any]) -> str:
-    """A hash of what the model is: its initial state, its layers, its outputs on `example` and its source code.
+    """A hash of what the model is: factory and arguments, layers, initial state, outputs on `example`, source code.
 
     The code is that of every loaded module from the job's folder or from the factory's own top-level package.
     """
-    total = hashlib.sha256(f"{type(module).__qualname__} {module}".encode())
+    settings = source.settings
+    total = hashlib.sha256(f"{settings.factory} {json.dumps(settings.args, sort_keys=True)}".encode())
+    total.update(re.sub(" at 0x[0-9a-f]+", "", str(module)).encode())
     for name, tensor in module.state_dict().items():
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     with torch.no_grad():
         outputs = module(torch.from_numpy(example))
-    total.update(np.round(outputs.numpy().astype(np.float64), 4).tobytes())
-    for path in sorted(_source_files(source)):
+    total.update(np.round(outputs.double().numpy(), 4).tobytes())
+    for path in sorted({path for path in _source_files(source) if path.is_file()}):
         total.update(path.read_bytes())
     return total.hexdigest()
 
@@ -155,17 +157,13 @@ def _own_tensors(layer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _source_files(source: ModelSource) -> Iterator[Path]:
-    package = str(source.settings.factory).partition(":")[0].partition(".")[0]
+    yield from sources_in(Path(source.folder).resolve())
+    factory = str(source.settings.factory).partition(":")[0]
+    package = factory.partition(".")[0]
     for name, module in list(sys.modules.items()):
-        try:
-            file = inspect.getsourcefile(module)
-        except TypeError:
-            continue
-        if file is None:
-            continue
-        in_folder = Path(file).is_relative_to(Path(source.folder).resolve())
+        file = getattr(module, "__file__", None) or ""
         in_package = package != "rayopt" and (name == package or name.startswith(package + "."))
-        if (in_folder or in_package or name == str(source.settings.factory).partition(":")[0]) and Path(file).is_file():
+        if (in_package or name == factory) and file.endswith(".py"):
             yield Path(file)
 
 
