@@ -55,6 +55,16 @@ class Document:
     def fault(self, location: Location, problem: str, remedy: str = "") -> Fault:
         return Fault(self.place(location), problem, remedy)
 
+    def file_faults(self, location: Location, name: str) -> list[Fault]:
+        """Whether `name`, as written at `location`, is a file beside the job file."""
+        path = self.folder / name
+        try:
+            if path.is_file():
+                return []
+        except OSError as error:
+            return [self.fault(location, f"{path} cannot be read: {error.strerror}", "give another path")]
+        return [self.fault(location, f"there is no file {path}", "paths are relative to the job file's folder")]
+
 
 def dotted_name(location: Location) -> str:
     """`("steps", 2, "keep")` as `steps[2].keep`."""

@@ -84,9 +84,7 @@ class TreeReader:
         sequences: list[list[_Use]] = [[]]
         for index, item in enumerate(items):
             tails = self._item(item, (*location, index))
-            if len(sequences) * len(tails) > MAX_CHAINS:
-                problem = f"the forks make more than {MAX_CHAINS:,} chains"
-                self.faults.append(self._document.fault((*location, index), problem, "name fewer alternatives"))
+            if self._too_many(len(sequences) * len(tails), (*location, index)):
                 return []
             sequences = [head + tail for head in sequences for tail in tails]
         return sequences
@@ -104,7 +102,9 @@ class TreeReader:
             params = {key: value for key, value in item.items() if key != "use"}
             return [self._use(item["use"], params, location, (*location, "use"))]
         remedy = "write a method's name, {use: NAME, ...}, {any: [...]}, or a list of these"
-        self.faults.append(self._document.fault(location, f"{item!r} is no step", remedy))
+        shown = repr(item)
+        shown = shown if len(shown) < 80 else f"{shown[:77]}..."
+        self.faults.append(self._document.fault(location, f"{shown} is no step", remedy))
         return []
 
     def _fork(self, item: dict[str, Any], location: Location) -> list[list[_Use]]:
@@ -117,8 +117,19 @@ class TreeReader:
                 self._document.fault((*location, "any"), "holds no alternatives", "give a list of steps")
             )
             return []
-        below = (*location, "any")
-        return [tail for index, one in enumerate(alternatives) for tail in self._item(one, (*below, index))]
+        tails: list[list[_Use]] = []
+        for index, one in enumerate(alternatives):
+            below = (*location, "any", index)
+            tails += self._item(one, below)
+            if self._too_many(len(tails), below):
+                return []
+        return tails
+
+    def _too_many(self, count: int, location: Location) -> bool:
+        if count > MAX_CHAINS:
+            problem = f"the forks make more than {MAX_CHAINS:,} chains"
+            self.faults.append(self._document.fault(location, problem, "name fewer alternatives"))
+        return count > MAX_CHAINS
 
     def _use(
         self, name: str, params: dict[str, Any], location: Location, name_at: Location | None = None

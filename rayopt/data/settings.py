@@ -45,10 +45,7 @@ def check(settings: DataSettings, document: Document, at: Location = ("data",)) 
     if suffix not in SUFFIXES:
         known = [*BUILT_IN, *(f"FILE{one}" for one in SUFFIXES), "package.module:function"]
         return [document.fault((*at, "source"), f"unknown data source {source!r}", did_you_mean(source, known))]
-    faults = []
-    if not (document.folder / source).is_file():
-        remedy = "paths are relative to the job file's folder"
-        faults.append(document.fault((*at, "source"), f"there is no file {document.folder / source}", remedy))
+    faults = document.file_faults((*at, "source"), source)
     if settings.target is None and suffix != ".npz":
         remedy = "add `target: COLUMN`"
         faults.append(document.fault((*at, "target"), "does not say which column is the target", remedy))

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from rayopt import plugins
 from rayopt.engine import Desk
-from rayopt.errors import Fault, InputError, did_you_mean
+from rayopt.errors import Fault, InputError, did_you_mean, input_error
 from rayopt.spec import Document, Settings, validate
 
 
@@ -49,6 +49,9 @@ class Kind(Protocol):
     def run(self, prepared: Any, desk: Desk) -> dict[str, Any]: ...
 
 
+PARTS = ("Job", "check", "prepare", "run")
+
+
 def read_job(document: Document) -> tuple[Kind, JobSettings]:
     """The kind and the checked fields of a job; raises InputError with all faults at once."""
     kind = _find(document)
@@ -69,7 +72,15 @@ def _find(document: Document) -> Kind:
         raise InputError([document.fault((), "names no `kind:`", f"add `kind: optimize`; {did_you_mean('', known)}")])
     if not isinstance(name, str):
         raise InputError([document.fault(("kind",), f"{name!r} is no kind", did_you_mean("", known))])
-    return cast(Kind, plugins.load("rayopt.kinds", name, document.place(("kind",))))
+    place = document.place(("kind",))
+    with plugins.importable(document.folder):
+        module = plugins.load("rayopt.kinds", name, place)
+    lacking = [part for part in PARTS if not hasattr(module, part)]
+    if lacking:
+        raise input_error(
+            place, f"{name!r} is no kind: it lacks {', '.join(lacking)}", f"a kind has {', '.join(PARTS)}"
+        )
+    return cast(Kind, module)
 
 
 def _faults_beside(kind: Kind, document: Document) -> list[Fault]:

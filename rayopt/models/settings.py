@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -49,10 +49,12 @@ def check(settings: ModelSettings, document: Document) -> list[Fault]:
     if settings.factory is not None and ":" not in settings.factory:
         remedy = "write package.module:function, for example rayopt.models.zoo:resnet"
         faults.append(document.fault(("model", "factory"), f"{settings.factory!r} names no function", remedy))
-    keys: tuple[Literal["weights", "onnx"], ...] = ("weights", "onnx")
-    for key in keys:
+    for key in ("weights", "args"):
+        if settings.factory is None and settings.onnx is not None and getattr(settings, key):
+            problem = "goes with a `factory:`, not with an ONNX file"
+            faults.append(document.fault(("model", key), problem, f"leave `{key}:` out"))
+    for key in ("weights", "onnx"):
         name = getattr(settings, key)
-        if name is not None and not (document.folder / name).is_file():
-            remedy = "paths are relative to the job file's folder"
-            faults.append(document.fault(("model", key), f"there is no file {document.folder / name}", remedy))
+        if name is not None:
+            faults += document.file_faults(("model", key), name)
     return faults
