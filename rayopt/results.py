@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -82,6 +83,7 @@ class Results:
         self.ended: dict[str, Ended] = {}
         self.twins: dict[str, str] = {}
         self.front: list[Candidate] = []
+        self._chosen = False
 
     def evaluated(self) -> list[str]:
         return [id for id in self.chains if f"{id}:selection" in self._values]
@@ -115,6 +117,7 @@ class Results:
         if self.base not in self.timed():
             return
         baseline, drop = self._candidate(self.base), self._study.rules.max_drop
+        self._chosen = True
         others = [self._candidate(id) for id in self.timed() if id != self.base and id not in self.twins]
         self.front = pareto_front([one for one in others if not verdict(one, baseline, drop)])
 
@@ -172,11 +175,14 @@ class Results:
         """The run in one JSON document."""
         best = recommend(self.front, self._candidate(self.base), self._study.rules.objective) if self.front else None
         failures = {id: failure for id in self.chains if (failure := self.failure(id))}
+        broken = failures.get(self.base)
         return {
             "kind": "optimize",
             "name": self._study.job["name"],
             "status": status,
+            "reason": f"{broken.step}: {broken.reason}" if broken else None,
             "seconds": round(seconds, 2),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "job_hash": self._study.hash,
             "task": self._study.bench.data.task,
             "metric": self._metric.name,
@@ -211,12 +217,16 @@ class Results:
             "accuracy_n": shown.n,
             "accuracy_split": "test" if graded else "selection",
             "selection_accuracy": selection.value,
+            "selection_accuracy_low": selection.low,
+            "selection_accuracy_high": selection.high,
+            "selection_accuracy_n": selection.n,
             "others": dict(shown.others),
             "latency_ms": {str(one.batch_size): one.latency_ms for one in latency},
             "latency_ratio": {str(one.batch_size): 1.0 if id == self.base else one.ratio for one in latency},
             "latency_ratio_low": {str(one.batch_size): one.ratio_low for one in latency},
             "latency_ratio_high": {str(one.batch_size): one.ratio_high for one in latency},
             "verdict": self._verdict(id),
+            "twin_of": self.twins.get(id),
             "seconds": self._seconds(id),
         }
 
@@ -231,7 +241,7 @@ class Results:
         if any(candidate.id == id for candidate in self.front):
             return "on the front"
         why = verdict(self._candidate(id), self._candidate(self.base), self._study.rules.max_drop)
-        return why or "beaten by another"
+        return why or ("beaten by another" if self._chosen else "not compared yet")
 
     def _candidate(self, id: str) -> Candidate:
         drop = self._metric.drop(self._scores(self.base, "selection").value, self._scores(id, "selection").value)

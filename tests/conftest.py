@@ -67,7 +67,7 @@ def ray_session() -> Iterator[str]:
     ray.init(
         "local",
         num_cpus=2,
-        include_dashboard=False,
+        include_dashboard=True,
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,

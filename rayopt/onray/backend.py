@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray._private.worker import get_dashboard_url
 from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
@@ -21,6 +24,7 @@ from ray.exceptions import (
 
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
 from rayopt.errors import WorkError, input_error
+from rayopt.onray.processes import Family
 
 LOST = (WorkerCrashedError, OutOfMemoryError, ObjectLostError, RaySystemError)
 
@@ -32,11 +36,12 @@ class OnRay:
     """
 
     def __init__(self, address: str | None, cpus: int | None = None) -> None:
-        self._own = not ray.is_initialized()
+        self._family: Family | None = None
         self.name = "a local Ray" if address is None else f"Ray at {address}"
-        if self._own:
-            _connect(address, cpus)
-        url = ray.get_runtime_context().worker.node.address_info.get("webui_url") if address is None else _dashboard()
+        self._joined = ray.is_initialized()
+        if not self._joined:
+            self._start(address, cpus)
+        url = get_dashboard_url()  # type: ignore[no-untyped-call]
         self.dashboard: str | None = f"http://{url}" if url else None
         self._calls: dict[Any, str] = {}
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -72,12 +77,34 @@ class OnRay:
 
     def close(self) -> None:
         """Stops what still runs; a Ray of our own goes altogether."""
+        if self._family is not None:
+            with _uninterrupted():
+                self._end()
+            return
         for reference in self._calls:
             with contextlib.suppress(RayError):
                 ray.cancel(reference, force=True)
         self._calls.clear()
-        if self._own:
+        if not self._joined:
             ray.shutdown()
+
+    def _start(self, address: str | None, cpus: int | None) -> None:
+        if address is None:
+            self._family = Family()
+        try:
+            with _own_signals():
+                _connect(address, cpus)
+        except BaseException:  # an interrupt as well: what has started by then must not stay
+            with _uninterrupted():
+                self._end()
+            raise
+
+    def _end(self) -> None:
+        if self._family is not None:
+            self._family.look()
+        ray.shutdown()
+        if self._family is not None:
+            self._family.end()
 
     def _reports(self, ended: list[Any]) -> list[Report]:
         return [_report(self._calls.pop(reference), reference) for reference in ended]
@@ -133,13 +160,31 @@ def _connect(address: str | None, cpus: int | None) -> None:
             raise WorkError(f"Ray could not be started: {error}") from error
 
 
-def _dashboard() -> str | None:
-    with contextlib.suppress(Exception):
-        from ray._private.worker import get_dashboard_url
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts; whoever had it gets it back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
-        url = get_dashboard_url()  # type: ignore[no-untyped-call]
-        return str(url) if url else None
-    return None
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not stop the cleaning up after the first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

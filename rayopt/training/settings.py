@@ -11,7 +11,7 @@ class FitSettings(Settings):
     """How long and how fast to train; `lr` is the peak of the one-cycle schedule (Smith and Topin, 2018)."""
 
     epochs: int = Field(8, ge=1, le=100_000)
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(32, ge=1)
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)

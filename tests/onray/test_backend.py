@@ -1,0 +1,163 @@
+"""Ray carries out what the in-process twin does: the same outcomes, the same bytes, and what only Ray can lose."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayopt import api
+from rayopt.backend import Call, Raised, Report, Returned, Vanished
+from rayopt.onray.backend import OnRay
+
+pytestmark = pytest.mark.ray
+
+TREE = [
+    {"any": ["nothing", [{"use": "prune_channels", "keep": 0.5}, {"use": "recover", "epochs": 1}]]},
+    {"any": ["nothing", "optimize_graph"]},
+    {"any": ["nothing", "quantize_dynamic", "quantize_static"]},
+]
+
+FRAGILE = '''
+"""A method that kills the process which runs it, as often as it is told to."""
+import os, signal
+from pathlib import Path
+from rayopt.spec import Settings
+
+accepts = gives = "onnx"
+version = 1
+
+class Params(Settings):
+    deaths: int = 1
+    name: str = "a"
+
+def apply(model, params, context):
+    for number in range(params.deaths):
+        mark = Path(context.source.folder) / f"{params.name}{number}"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return model
+'''
+
+
+def outcomes(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the journal by id, without what is measured in time."""
+    lines = [json.loads(line) for line in (folder / "outcomes.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["seconds"], line["latency"]
+    return sorted(lines, key=lambda line: str(line["id"]))
+
+
+def all_reports(backend: OnRay, count: int) -> dict[str, Report]:
+    found: dict[str, Report] = {}
+    deadline = time.monotonic() + 60
+    while len(found) < count and time.monotonic() < deadline:
+        found.update({report.id: report for report in backend.wait(1.0)})
+    return found
+
+
+def test_both_backends_give_the_same_outcomes_and_bytes(
+    small_job: Callable[..., Path], tmp_path: Path, ray_session: str
+) -> None:
+    job = small_job(steps=TREE, keep="all")
+    here = api.run(job, tmp_path / "here", address="inprocess", cache=tmp_path / "cache here")
+    there = api.run(job, tmp_path / "there", address=ray_session, cache=tmp_path / "cache there")
+    assert outcomes(tmp_path / "here") == outcomes(tmp_path / "there")
+    assert len(here["candidates"]) == 11
+    files = sorted(path.relative_to(tmp_path / "here") for path in (tmp_path / "here" / "artifacts").rglob("*.onnx"))
+    assert len(files) == 12
+    for file in files:
+        assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes()
+    graded = [{key: row[key] for key in ("id", "sha256", "selection_accuracy")} for row in here["candidates"]]
+    assert graded == [{key: row[key] for key in ("id", "sha256", "selection_accuracy")} for row in there["candidates"]]
+
+
+def test_a_killed_worker_costs_only_its_own_chain(
+    small_job: Callable[..., Path], tmp_path: Path, ray_session: str
+) -> None:
+    steps = [
+        "export_onnx",
+        {
+            "any": [
+                {"use": "fragile.method", "deaths": 1, "name": "once"},
+                {"use": "fragile.method", "deaths": 2, "name": "twice"},
+                "quantize_dynamic",
+            ]
+        },
+    ]
+    (tmp_path / "job" / "fragile").mkdir(parents=True)
+    (tmp_path / "job" / "fragile" / "method.py").write_text(FRAGILE)
+    job = small_job(steps=steps)
+    summary = api.run(job, tmp_path / "out", address=ray_session)
+    assert summary["status"] == "done"
+    assert [row["steps"][-1] for row in summary["candidates"]] == ["fragile.method(name=once)", "quantize_dynamic"]
+    (failed,) = summary["failed"]
+    assert failed["step"] == "fragile.method(deaths=2, name=twice)"
+    assert failed["reason"] == "its worker process died, 2 times"
+    lines = outcomes(tmp_path / "out")
+    assert sorted(line["status"] for line in lines) == ["done", "done", "done", "failed"]
+
+
+def test_tasks_are_named_after_their_chain(small_job: Callable[..., Path], tmp_path: Path, ray_session: str) -> None:
+    from ray.util.state import list_tasks
+
+    job = small_job(steps=["quantize_static"])
+    api.run(job, tmp_path / "out", address=ray_session)
+    deadline = time.monotonic() + 60
+    wanted = {"train(epochs=2, batch_size=16)", "train(epochs=2, batch_size=16) > export_onnx > quantize_static"}
+    seen: set[str] = set()
+    while not wanted <= seen and time.monotonic() < deadline:  # the dashboard hears of tasks once a second
+        seen = {task.name for task in list_tasks(limit=1000)}
+    assert wanted <= seen
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+def fail(value: int) -> int:
+    raise ValueError(f"no {value}")
+
+
+def leave(value: int) -> int:
+    import os
+
+    os._exit(1)
+
+
+def nap(seconds: float) -> tuple[float, float]:
+    start = time.time()
+    time.sleep(seconds)
+    return start, time.time()
+
+
+def test_results_errors_and_losses_are_told_apart(ray_session: str) -> None:
+    backend = OnRay(ray_session)
+    first = backend.submit(Call("a", "a", double, (4,)))
+    backend.submit(Call("b", "b", double, (first,)))
+    backend.submit(Call("c", "c", fail, (backend.put(7),)))
+    backend.submit(Call("d", "d", leave, (1,)))
+    found = all_reports(backend, 4)
+    assert [found[id] for id in "ab"] == [Returned("a", 8), Returned("b", 16)]
+    assert isinstance(found["c"], Raised)
+    assert found["c"].reason == "ValueError: no 7"
+    assert found["d"] == Vanished("d", "its worker process died")
+    assert backend.drain() == []
+    backend.close()
+
+
+def test_an_exclusive_call_has_the_node_to_itself(ray_session: str) -> None:
+    backend = OnRay(ray_session)
+    backend.submit(Call("alone", "alone", nap, (0.3,), exclusive=True))
+    for number in range(3):
+        backend.submit(Call(f"n{number}", "n", nap, (0.1,)))
+    found = {id: report.value for id, report in all_reports(backend, 4).items() if isinstance(report, Returned)}
+    start, end = found.pop("alone")
+    assert len(found) == 3
+    assert all(other_end <= start or other_start >= end for other_start, other_end in found.values())
+    backend.close()
