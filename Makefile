@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
-.PHONY: help demo test check constraints clean venv
+.PHONY: help demo test check constraints clean python venv
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -20,7 +20,7 @@ check: .venv/test.stamp  ## lint, formatting, types and layers
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/lint-imports --no-logo
 
-constraints:  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
+constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins
 	@build/pins/bin/python -m $(pip_install) -e '.[test]'
 	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude-editable > build/pins/frozen
@@ -34,8 +34,8 @@ clean:  ## remove .venv and what the tools leave behind
 
 # Setting up. A .venv whose last set-up did not reach its end is made anew: pip takes half-copied packages for whole.
 
-PYTHON ?= $(shell for python in python3.11 python3; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+new_enough := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '$(new_enough)' 2>/dev/null && echo $$python && break; done)
 pip_install := pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .venv/demo.stamp: pyproject.toml constraints.txt
@@ -54,8 +54,11 @@ define set_up
 	@touch $@
 endef
 
-venv:
-	@[ "$(PYTHON)" ] || { echo "rayopt needs Python 3.11 or newer: there is no such python3.11 or python3 here." >&2; exit 1; }
+python:
+	@$(or $(PYTHON),false) -c '$(new_enough)' 2>/dev/null || { echo "rayopt needs Python 3.11 or newer:" \
+		"$(or $(PYTHON),python3.11 or python3) is missing here, or older." >&2; exit 1; }
+
+venv: python
 	@$(has_ensurepip) || $(apt_ensurepip) || { echo "$(PYTHON) lacks its venv part. Install it, then call make again:" \
 		"apt-get install $(venv_package)  (as root, on Debian or Ubuntu)" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear --without-pip .venv
