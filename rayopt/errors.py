@@ -12,6 +12,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MAX_LISTED = 40
+
 
 class RayoptError(Exception):
     """The root of the tree; catching it catches everything that rayopt raises on purpose."""
@@ -54,7 +56,9 @@ def input_error(place: str, problem: str, remedy: str = "") -> InputError:
 
 
 def did_you_mean(got: str, known: Sequence[str]) -> str:
-    """A remedy for an unknown name: the closest known one if there is one, and all that are known."""
-    listed = "known: " + ", ".join(sorted(known)) if known else "none is known here"
+    """A remedy for an unknown name: the closest known one if there is one, and those that are known."""
+    names = sorted(known)
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    listed = f"known: {', '.join(names[:MAX_LISTED])}{more}" if names else "none is known here"
     close = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}? {listed}" if close else listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,32 +89,40 @@ def _shape_faults(x: Array, y: Array, place: str) -> list[Fault]:
         faults.append(Fault(place, f"the target has shape {y.shape}", "give shape (rows,); flatten it"))
     elif y.ndim != 1:
         faults.append(Fault(place, f"the target has shape {y.shape}", "give one value per row: (rows,)"))
-    if len(x) != len(y):
+    if x.ndim and y.ndim and len(x) != len(y):
         faults.append(Fault(place, f"there are {len(x)} rows of features but {len(y)} targets", "make them match"))
     return faults
 
 
 def _value_faults(x: Array, y: Array, task: Task, place: str) -> list[Fault]:
     faults = []
-    bad = 0 if x.dtype.kind in "iub" else int((~np.isfinite(x.reshape(len(x), -1))).any(axis=1).sum())
+    features = tuple(range(1, x.ndim))
+    bad = 0 if x.dtype.kind in "iub" else int((~np.isfinite(x)).any(axis=features).sum())
     if bad:
         faults.append(Fault(place, f"{bad} of {len(x)} rows have NaN or infinite features", "drop or impute them"))
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        count = int((~np.isfinite(y)).sum())
-        faults.append(Fault(place, f"{count} of {len(y)} targets are NaN or infinite", "drop those rows"))
-    if y.dtype.kind == "O" and any(value is None or value != value for value in y):
-        faults.append(Fault(place, "some targets are missing", "drop those rows"))
-    elif task == "classification" and len(np.unique(y)) < 2:
-        faults.append(
-            Fault(
-                place,
-                f"the target has a single class ({y[0]!r})" if len(y) else "there are no rows",
-                "give at least two classes",
-            )
-        )
+    faults += _target_faults(y, place)
+    if not faults and task == "classification" and len(np.unique(y)) < 2:
+        problem = f"the target has a single class ({y[0]})" if len(y) else "there are no rows"
+        faults.append(Fault(place, problem, "give at least two classes"))
     if task == "regression" and y.dtype.kind not in "fiub":
         faults.append(Fault(place, f"targets of type {y.dtype} cannot be regressed", "set `task: classification`"))
     return faults
+
+
+def _target_faults(y: Array, place: str) -> list[Fault]:
+    if y.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            bad = int((~np.isfinite(y.astype(np.float32))).sum())
+        return [Fault(place, f"{bad} of {len(y)} targets are NaN or infinite", "drop those rows")] if bad else []
+    if y.dtype.kind != "O":
+        return []
+    if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in y):
+        return [Fault(place, "some targets are missing", "drop those rows")]
+    kinds = {type(value) for value in y}
+    if len(kinds) == 1 and isinstance(y[0], str | bytes | bool | int | float | np.generic):
+        return []
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    return [Fault(place, f"the targets are of type {names}", "give all as text, or all as numbers")]
 
 
 def _split_rows(labels: Array | None, rows: int, split: SplitSettings, seed: int, place: str) -> dict[str, Array]:
@@ -137,6 +146,10 @@ def _split_rows(labels: Array | None, rows: int, split: SplitSettings, seed: int
         taken[part] = np.sort(order[start : start + count])
         start += count
     taken["train"] = np.sort(order[start:])
+    if not len(taken["train"]):
+        raise input_error(
+            place, f"the splits leave none of {rows} rows to train on", "make them smaller, or give more data"
+        )
     return {part: taken[part] for part in SPLITS}
 
 

@@ -19,12 +19,19 @@ Arrays = tuple[Array, Array]
 def load(settings: DataSettings, folder: Path, seed: int, place: str) -> Dataset:
     """The job's data, checked and split; raises InputError naming `place` for anything that is wrong with it."""
     x, y = _read(settings, folder, place)
-    x = x if settings.dtype == "int64" and x.dtype.kind in "iu" else _as(settings.dtype, x)
-    return build(Path(settings.source).name, x, y, settings.task, settings.split, seed, place)
+    return build(
+        Path(settings.source).name, _as(settings.dtype, x, place), y, settings.task, settings.split, seed, place
+    )
 
 
-def _as(dtype: str, x: Array) -> Array:
-    return x.astype(dtype) if x.dtype.kind in "fiub" else x
+def _as(dtype: str, x: Array, place: str) -> Array:
+    """Features in the wanted type; what cannot be had in it is left for the checks to tell, or told here."""
+    if x.dtype.kind not in "fiub":
+        return x
+    if dtype == "int64" and x.dtype.kind == "f" and not (np.array_equal(x, np.trunc(x)) and np.all(np.abs(x) < 2**63)):
+        raise input_error(place, "features are not all whole numbers", "leave `dtype: int64` out")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which the checks tell
+        return x.astype(dtype)
 
 
 def _read(settings: DataSettings, folder: Path, place: str) -> Arrays:
@@ -38,7 +45,8 @@ def _read(settings: DataSettings, folder: Path, place: str) -> Arrays:
     except InputError:
         raise
     except Exception as error:
-        raise input_error(place, f"{path} cannot be read: {error}", f"check that it is a {path.suffix} file") from error
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise input_error(place, f"{path} cannot be read: {first}", f"check that it is a {path.suffix} file") from error
 
 
 def _digits(place: str) -> Arrays:
@@ -60,19 +68,26 @@ def _mnist5k(place: str) -> Arrays:
 
 
 def _from_npz(path: Path, settings: DataSettings, place: str) -> Arrays:
-    with np.load(path, allow_pickle=False) as archive:
-        known = archive.files
+    with path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            remedy = "write it with np.savez(x=..., y=...)"
+            raise input_error(place, f"{path.name} holds one array without a name", remedy)
         target = settings.target or "y"
-        features = settings.features
-        if features is None:
-            others = [name for name in known if name != target]
-            features = "x" if "x" in others else "X" if "X" in others else others[0] if len(others) == 1 else "x"
+        features = _features_in(archive.files, target) if settings.features is None else settings.features
         if isinstance(features, list):
             raise input_error(place, "features of an .npz file are one array", "write `features: NAME`")
         for name, key in ((target, "target"), (features, "features")):
-            if name not in known:
-                raise input_error(place, f"{path.name} has no array {name!r} for `{key}`", did_you_mean(name, known))
+            if name not in archive.files:
+                remedy = did_you_mean(name, archive.files)
+                raise input_error(place, f"{path.name} has no array {name!r} for `{key}`", remedy)
         return archive[features], archive[target]
+
+
+def _features_in(names: list[str], target: str) -> str:
+    """The array that holds the features where the job does not say: x, X, or the only other one."""
+    others = [name for name in names if name != target]
+    return next((name for name in ("x", "X") if name in others), others[0] if len(others) == 1 else "x")
 
 
 def _from_csv(path: Path, settings: DataSettings, place: str) -> Arrays:
@@ -95,6 +110,10 @@ def _from_table(table: Any, path: Path, settings: DataSettings, place: str) -> A
     for name in [target, *(wanted or [])]:
         if name not in columns:
             raise input_error(place, f"{path.name} has no column {name!r}", did_you_mean(name, columns))
+    if target in (wanted or []):
+        raise input_error(place, f"the target {target!r} is among the features", "take it out of `features:`")
+    if table.empty:
+        raise input_error(place, f"{path.name} has no rows", "give more data")
     features = table[wanted or [column for column in columns if column != target]]
     text = [column for column in features.columns if features[column].dtype.kind not in "fiub"]
     if text:
@@ -104,7 +123,9 @@ def _from_table(table: Any, path: Path, settings: DataSettings, place: str) -> A
     if y.isna().any():
         raise input_error(place, f"column {target!r} has {int(y.isna().sum())} missing values", "drop those rows")
     numeric = y.dtype.kind in "fiub"
-    return features.to_numpy(dtype=np.float32), y.to_numpy() if numeric else y.to_numpy(dtype=object).astype(str)
+    whole = all(column.dtype.kind in "iub" and not column.isna().any() for _, column in features.items())
+    x = features.to_numpy(dtype=np.int64) if whole else features.to_numpy(dtype=np.float64, na_value=np.nan)
+    return x, y.to_numpy() if numeric else y.to_numpy(dtype=object).astype(str)
 
 
 def _from_function(settings: DataSettings, folder: Path, place: str) -> Arrays:
@@ -118,7 +139,7 @@ def _from_function(settings: DataSettings, folder: Path, place: str) -> Arrays:
             return _as_arrays(value, place)
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise input_error(
                 place, f"{settings.source} raised {type(error).__name__}: {error}", "mend the function"
             ) from error
