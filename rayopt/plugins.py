@@ -97,12 +97,6 @@ def forget(folders: Iterable[str] | None = None) -> None:
             sys.modules.pop(name, None)
 
 
-def sources_in(folder: Path | str) -> list[Path]:
-    """The files of all loaded modules that were found in a folder, sorted; rayopt's own are left out."""
-    names = (name for name in list(sys.modules) if name.partition(".")[0] != "rayopt" and _lies_in(name, str(folder)))
-    return sorted(Path(file) for name in names if (file := getattr(sys.modules[name], "__file__", None)))
-
-
 _brought: dict[str, set[str]] = {}
 
 

@@ -16,6 +16,7 @@ import rayopt.methods
 from rayopt import plugins, work
 from rayopt.engine import Of, Task
 from rayopt.plan import Node
+from rayopt.provenance import source_hash
 from rayopt.records import Artifact, Latency, Scores, Step, digest
 from rayopt.runs.cache import Entry
 from rayopt.tree import Chain
@@ -140,10 +141,10 @@ class Codec:
 
 
 def plugin_hash(name: str, folder: str) -> str:
-    """A hash of the source of a dotted path's module, so that editing it is noticed."""
+    """A hash of the source of a dotted path's module and of what it imports, so that editing it is noticed."""
     with plugins.importable(folder):
-        file = plugins.module(name.partition(":")[0], name).__file__
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+        plugins.module(name.partition(":")[0], name)
+        return source_hash(name.partition(":")[0])
 
 
 @functools.cache

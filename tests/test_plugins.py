@@ -198,15 +198,3 @@ def test_what_was_loaded_before_the_job_is_not_forgotten(tmp_path: Path, monkeyp
     assert value_in(tmp_path) == 1
     plugins.forget()
     assert sys.modules.pop("settings_of_a_test") is module
-
-
-def test_the_sources_of_a_folder_are_those_of_its_loaded_modules(tmp_path: Path) -> None:
-    write(tmp_path, "settings_of_a_test.py", "from parts_of_a_test import settings\nVALUE = 1")
-    write(tmp_path, "parts_of_a_test/settings.py", "")
-    write(tmp_path, "never_loaded.py", "")
-    value_in(tmp_path)
-    assert plugins.sources_in(tmp_path) == [
-        tmp_path / "parts_of_a_test" / "settings.py", tmp_path / "settings_of_a_test.py"
-    ]  # fmt: skip
-    package = Path(plugins.__file__).parent
-    assert not [path for path in plugins.sources_in(package.parent) if path.is_relative_to(package)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from torch import nn
 
 from rayopt.errors import input_error
 from rayopt.models.settings import ModelSource
-from rayopt.plugins import importable, locate, sources_in
+from rayopt.plugins import importable, locate
+from rayopt.provenance import source_hash
 from rayopt.records import Artifact
 
 WEIGHTS = "weights.safetensors"
@@ -82,7 +82,7 @@ def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Modu
 def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any, Any]) -> str:
     """A hash of what the model is: factory and arguments, layers, initial state, outputs on `example`, source code.
 
-    The code is that of every loaded module from the job's folder or from the factory's own top-level package.
+    The code is the factory's module and what it imports from its own package or folder.
     """
     settings = source.settings
     total = hashlib.sha256(f"{settings.factory} {json.dumps(settings.args, sort_keys=True)}".encode())
@@ -93,8 +93,8 @@ def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any,
     with torch.no_grad():
         outputs = module(torch.from_numpy(example))
     total.update(np.round(outputs.double().numpy(), 4).tobytes())
-    for path in sorted({path for path in _source_files(source) if path.is_file()}):
-        total.update(path.read_bytes())
+    with importable(source.folder):
+        total.update(source_hash(str(settings.factory).partition(":")[0]).encode())
     return total.hexdigest()
 
 
@@ -154,17 +154,6 @@ def _own_tensors(layer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from list(layer.named_parameters(recurse=False, remove_duplicate=False))
     lasting = set(layer.state_dict(keep_vars=True))
     yield from [(name, buffer) for name, buffer in layer.named_buffers(recurse=False) if name in lasting]
-
-
-def _source_files(source: ModelSource) -> Iterator[Path]:
-    yield from sources_in(Path(source.folder).resolve())
-    factory = str(source.settings.factory).partition(":")[0]
-    package = factory.partition(".")[0]
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        in_package = package != "rayopt" and (name == package or name.startswith(package + "."))
-        if (in_package or name == factory) and file.endswith(".py"):
-            yield Path(file)
 
 
 def check(source: ModelSource, seed: int, example: np.ndarray[Any, Any], outputs: int) -> nn.Module:
