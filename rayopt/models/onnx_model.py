@@ -146,6 +146,9 @@ def predict(running: Any, x: Array, batch_size: int = 256) -> Array:
             output = running.run(None, {takes.name: fed})[0]
         except Exception as error:
             raise StepError(f"ONNX Runtime does not run the model: {_first(error)}") from error
+        if not isinstance(output, np.ndarray) or output.shape[:1] != (len(fed),):
+            shape = output.shape if isinstance(output, np.ndarray) else type(output).__name__
+            raise StepError(f"the model's first output is {shape} for {len(fed)} rows, not one row for each")
         parts.append(output[: len(rows)])
     return np.concatenate(parts)
 
@@ -176,12 +179,17 @@ def _read_external(path: Path, name: str, place: str) -> bytes:
     folder = path.resolve().parent
     target = folder / name
     remedy = "keep external data beside the model, as plain files"
-    if Path(name).is_absolute() or ".." in Path(name).parts or not target.resolve().is_relative_to(folder):
-        raise input_error(place, f"{path.name} has external data outside its folder ({name})", remedy)
-    if target.is_symlink() or not target.is_file():
-        kind = "is a link" if target.is_symlink() else "is not there"
-        raise input_error(place, f"external data {name} of {path.name} {kind}", remedy)
-    return target.read_bytes()
+    if name == MODEL:
+        raise input_error(place, f"external data of {path.name} is named {name}", "give it a name of its own")
+    try:
+        if Path(name).is_absolute() or ".." in Path(name).parts or not target.resolve().is_relative_to(folder):
+            raise input_error(place, f"{path.name} has external data outside its folder ({name})", remedy)
+        if target.is_symlink() or not target.is_file():
+            kind = "is a link" if target.is_symlink() else "is not there"
+            raise input_error(place, f"external data {name!r} of {path.name} {kind}", remedy)
+        return target.read_bytes()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise input_error(place, f"external data of {path.name} cannot be read: {error}", remedy) from error
 
 
 def _first(error: Exception) -> str:
