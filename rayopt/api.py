@@ -123,6 +123,5 @@ def write_report(folder: RunFolder) -> Path:
     from rayopt.runs.files import write_bytes
 
     summary = folder.read_summary()
-    plan = json.loads(folder.plan.read_text())
-    write_bytes(folder.report, render(summary, plan).encode())
+    write_bytes(folder.report, render(summary, folder.read_plan()).encode())
     return folder.report

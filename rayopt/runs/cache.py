@@ -6,6 +6,7 @@ hashes when read (a damaged one is dropped and made again), and the least recent
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -36,11 +37,13 @@ class Cache:
         self.folder = Path(folder) if folder is not None else default_folder()
         self._limit = limit_bytes
         self._failed = False
-        self._written = 0
+        self._written = limit_bytes  # by earlier runs, for all that is known: the first entry looks after the limit
 
     def get(self, key: str) -> Entry | None:
         """The entry of a key, None where there is none or it is damaged."""
         folder = self._path(key)
+        if not folder.is_dir():
+            return None
         try:
             index = json.loads((folder / "entry.json").read_bytes())
             value = index["value"]
@@ -51,13 +54,12 @@ class Cache:
                 files[name] = (folder / "files" / name).read_bytes()
                 if _hash(files[name]) != sha256:
                     raise ValueError(name)
-            os.utime(folder)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("cache entry %s is damaged (%s) and is made again", key[:12], error)
             shutil.rmtree(folder, ignore_errors=True)
             return None
+        with contextlib.suppress(OSError):  # a cache that may only be read is of use too
+            os.utime(folder)
         return Entry(value, files)
 
     def put(self, key: str, entry: Entry) -> None:

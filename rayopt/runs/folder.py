@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from rayopt.errors import input_error
+from rayopt.errors import InputError, input_error
 from rayopt.runs.files import disk_errors, write_bytes, write_folder, write_json
 
 OWN = ("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock")
+ASIDE = tuple(f".{name}." for name in OWN)
 
 
 class RunFolder:
@@ -31,16 +32,17 @@ class RunFolder:
 
     def claim(self, job_hash: str, name: str, overwrite: bool) -> None:
         """Takes the folder for this job; raises InputError when it is another job's, foreign, or in use."""
-        if self.path.exists() and not self.path.is_dir():
-            raise input_error(str(self.path), "is a file", "give a folder with --out")
-        owner = self.owner()
-        if owner is None and self.path.is_dir() and any(self.path.iterdir()) and not self._only_own():
-            raise input_error(str(self.path), "holds files that are not a run's", "give an empty or new folder with --out")
-        other = owner is not None and owner != job_hash
-        if other and not overwrite:
-            problem = f"holds the results of another job or another version of {name!r}"
-            raise input_error(str(self.path), problem, "give another --out, or --overwrite to replace them")
         with disk_errors(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise input_error(str(self.path), "is a file", "give a folder with --out")
+            owner = self.owner()
+            if owner is None and self._foreign():
+                remedy = "give an empty or new folder with --out"
+                raise input_error(str(self.path), "holds files that are not a run's", remedy)
+            other = owner is not None and owner != job_hash
+            if other and not overwrite:
+                problem = f"holds the results of another job or another version of {name!r}"
+                raise input_error(str(self.path), problem, "give another --out, or --overwrite to replace them")
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             if other:
@@ -54,10 +56,9 @@ class RunFolder:
     def owner(self) -> str | None:
         """The hash of the job whose results the folder holds, None where it holds none."""
         try:
-            value = json.loads(self.plan.read_text()).get("job_hash")
-        except (OSError, ValueError, AttributeError):
+            return str(self.read_plan()["job_hash"])
+        except InputError:
             return None
-        return str(value) if value else None
 
     def read_summary(self) -> dict[str, Any]:
         """The summary; raises InputError where there is none."""
@@ -68,6 +69,16 @@ class RunFolder:
         except (OSError, ValueError):
             pass
         raise input_error(str(self.path), "holds no summary of a run", "give the folder of a run that has ended")
+
+    def read_plan(self) -> dict[str, Any]:
+        """The plan; raises InputError where there is none."""
+        try:
+            plan = json.loads(self.plan.read_text())
+            if isinstance(plan, dict) and "job_hash" in plan:
+                return plan
+        except (OSError, ValueError):
+            pass
+        raise input_error(str(self.path), "holds no plan of a run", "give the folder of a run")
 
     def write_plan(self, job_text: str, plan: Mapping[str, Any]) -> None:
         write_bytes(self.job, job_text.encode())
@@ -84,21 +95,27 @@ class RunFolder:
             if folder.name not in wanted:
                 _remove(folder)
 
-    def _only_own(self) -> bool:
-        return all(entry.name in OWN for entry in self.path.iterdir())
+    def _foreign(self) -> bool:
+        """Whether there are files that no run wrote; `.NAME.*` is what a run that was killed left of NAME."""
+        names = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
+        return any(name not in OWN and not name.startswith(ASIDE) for name in names)
 
     def _empty(self) -> None:
-        for name in OWN:
-            if name != ".lock":
-                _remove(self.path / name)
+        for entry in self.path.iterdir():
+            if entry.name != ".lock" and (entry.name in OWN or entry.name.startswith(ASIDE)):
+                _remove(entry)
 
     def _take_lock(self) -> None:
         file = (self.path / ".lock").open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.close()
-            raise input_error(str(self.path), "is in use by another run", "wait for it, or give another --out") from error
+            remedy = "wait for it, or give another --out"
+            raise input_error(str(self.path), "is in use by another run", remedy) from error
+        except OSError:
+            file.close()
+            raise
         os.set_inheritable(file.fileno(), False)
         self._lock = file
 

@@ -27,17 +27,20 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Adds one line and waits until the disk has it; a torn line before it is closed off first."""
+    """Adds one line and waits until the disk has it; a torn line before it is closed off first.
+
+    A line that the disk does not take whole is taken back.
+    """
     line = json.dumps(entry, allow_nan=False).encode() + b"\n"
-    with disk_errors(path), path.open("ab+") as file:
+    with disk_errors(path), path.open("ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         if end:
             file.seek(end - 1)
             if file.read(1) != b"\n":
                 line = b"\n" + line
         try:
-            file.write(line)
-            file.flush()
+            while line:
+                line = line[file.write(line) :]
             os.fsync(file.fileno())
         except OSError:
             file.truncate(end)
