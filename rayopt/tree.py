@@ -18,7 +18,7 @@ from typing import Any
 
 from rayopt import methods
 from rayopt.errors import Fault, InputError, did_you_mean
-from rayopt.records import Format, Step
+from rayopt.records import Format, Need, Step
 from rayopt.spec import Document, Location, validate
 
 EXPORT = "export_onnx"
@@ -44,12 +44,13 @@ class Chain:
 
 @dataclass(frozen=True)
 class _Use:
-    """A method and its validated parameters, wherever it stands."""
+    """A method and its validated parameters, wherever it stands; `given` are those that were written down."""
 
     method: methods.Method
     name: str
-    params: Any
-    changed: dict[str, Any]
+    params: dict[str, Any]
+    given: dict[str, Any]
+    need: Need
     location: Location
 
 
@@ -143,13 +144,8 @@ class TreeReader:
         self.faults += faults
         if checked is None:
             return []
-        # Parameters as JSON holds them: ids and cache keys are made of them.
-        full = checked.model_dump(mode="json")
-        defaults = {
-            key: field.get_default(call_default_factory=True) for key, field in method.Params.model_fields.items()
-        }
-        changed = {key: value for key, value in full.items() if getattr(checked, key) != defaults[key]}
-        return [_Use(method, name, checked, changed, location)]
+        # Parameters as JSON holds them, defaults filled in: ids and cache keys are made of them.
+        return [_Use(method, name, checked.model_dump(mode="json"), params, methods.need_of(method, checked), location)]
 
     def _export(self, location: Location) -> _Use:
         return self._use(EXPORT, {}, location)[0]
@@ -171,9 +167,7 @@ class TreeReader:
         return chain
 
     def _add(self, chain: Chain, use: _Use) -> Chain:
-        given = ", ".join(f"{key}={value}" for key, value in use.changed.items())
-        step = Step(
-            use.name, use.params.model_dump(mode="json"), use.method.version, chain.last,
-            f"{use.name}({given})" if given else use.name, methods.need_of(use.method, use.params),
-        )  # fmt: skip
+        given = ", ".join(f"{key}={use.params[key]}" for key in use.given)
+        label = f"{use.name}({given})" if given else use.name
+        step = Step(use.name, use.params, use.method.version, chain.last, label, use.need)
         return Chain((*chain.steps, step), use.method.gives)

@@ -56,16 +56,19 @@ class Display(Silent):
     def __init__(self, console: Console) -> None:
         self.console = console
         self._running: dict[str, str] = {}
-        self._cached = self._failed = 0
+        self._cached = 0
+        self._ready = False
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
         self._task = self._bar.add_task("loading", total=None)
 
     def planned(self, count: int) -> None:
-        self._bar.update(self._task, description="working", total=count)
+        self._bar.update(self._task, description="working" if self._ready else "starting", total=count)
 
     def backend_started(self, name: str, dashboard: str | None, seconds: float) -> None:
+        self._ready = True
+        self._bar.update(self._task, description="working")
         where = f"; dashboard: {dashboard}" if dashboard else ""
         self.console.print(f"{name} is ready ({seconds:.1f} s){where}", highlight=False)
 
@@ -77,7 +80,6 @@ class Display(Silent):
         self._cached += cached
         self._bar.advance(self._task)
         if status == "failed":
-            self._failed += 1
             self.console.print(Text(f"failed: {name}: {reason}", style="red"))
 
     def __rich__(self) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,24 +91,25 @@ def show_comparison(folders: Sequence[Path], as_json: bool) -> None:
 
 
 def _columns(baseline: Mapping[str, Any]) -> list[str]:
-    return ["model", "size", *(f"latency b{size}" for size in baseline["latency_ms"]), "accuracy", "steps"]
+    return ["model", "size", *(f"batch {size}" for size in baseline["latency_ms"]), "accuracy", "steps"]
 
 
 def _cells(row: Mapping[str, Any], baseline: Mapping[str, Any], summary: Mapping[str, Any], best: bool) -> list[str]:
+    """One row; figures in brackets are shares of the baseline's."""
     from rayopt.report.rows import format_score, format_size
 
-    mark = " *" if best else ""
-    size = format_size(row["size_bytes"])
-    if row["id"] != baseline["id"]:
-        size += f" ({baseline['size_bytes'] / row['size_bytes']:.1f}x smaller)"
+    is_baseline = row["id"] == baseline["id"]
+    share = "" if is_baseline else f" ({row['size_bytes'] / baseline['size_bytes']:.2f})"
     latencies = []
     for batch in baseline["latency_ms"]:
-        ratio = row["latency_ratio"].get(batch)
-        shown = f"{row['latency_ms'][batch]:.3g} ms" if ratio is not None else "-"
-        latencies.append(shown if row["id"] == baseline["id"] or ratio is None else f"{shown} (x{ratio:.2f})")
+        if batch not in row["latency_ms"]:
+            latencies.append("-")
+            continue
+        ratio = "" if is_baseline else f" ({row['latency_ratio'][batch]:.2f})"
+        latencies.append(f"{row['latency_ms'][batch]:.3g} ms{ratio}")
     return [
-        f"{row['id']}{mark}",
-        size,
+        f"{row['id']}{' *' if best else ''}",
+        f"{format_size(row['size_bytes'])}{share}",
         *latencies,
         format_score(row["accuracy"], summary["metric"]),
         " > ".join(row["steps"]) or "the model as given",
@@ -144,11 +146,13 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    # A file or a pipe has no width of its own: nothing is cut there.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _json(value: Any) -> None:

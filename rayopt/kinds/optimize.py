@@ -11,7 +11,7 @@ from rayopt import plugins
 from rayopt.data import settings as data_settings
 from rayopt.data.settings import DataSettings
 from rayopt.engine import Desk
-from rayopt.errors import Fault, InputError
+from rayopt.errors import Fault, InputError, did_you_mean
 from rayopt.kinds import JobSettings
 from rayopt.models import settings as model_settings
 from rayopt.models.settings import ModelSettings, ModelSource
@@ -77,11 +77,12 @@ def prepare(job: Job, document: Document) -> Study:
     from rayopt.results import Rules, Study
     from rayopt.work import Bench, Timing, find_metric
 
-    source = ModelSource(job.model, str(document.folder), document.place(("model",)))
+    source = model_settings.source_of(job.model, document)
     faults: list[Fault] = []
     data = _collect(faults, lambda: _load_data(job, document))
     if job.metric != "auto":
         _collect(faults, lambda: find_metric(job.metric, source.folder, document.place(("metric",))))
+        faults += _metric_faults(job, data, document)
     model = _collect(faults, lambda: _load_model(source, job, data))
     if faults or data is None or model is None:
         raise InputError(faults)
@@ -114,7 +115,7 @@ def _chains(job: Job, document: Document) -> tuple[Chain, Chain, tuple[Chain, ..
     original = Chain(format=job.model.format)
     with plugins.importable(document.folder):
         if job.train is not None and job.model.format == "torch":
-            original = reader.extend(original, "train", job.train.model_dump(), ("train",))
+            original = reader.extend(original, "train", job.train.model_dump(exclude_unset=True), ("train",))
         baseline = original if original.format == "onnx" else reader.extend(original, "export_onnx", {}, ("steps",))
         chains = reader.chains(job.steps, ("steps",), original)
     candidates = tuple(chain for chain in chains if chain.last != baseline.last)
@@ -130,11 +131,21 @@ def _load_data(job: Job, document: Document) -> Any:
     return load(job.data, document.folder, job.seed, document.place(("data",)))
 
 
+def _metric_faults(job: Job, data: Any, document: Document) -> list[Fault]:
+    """Whether a built-in metric is one for this data."""
+    from rayopt.measure.metrics import BUILT_IN, BY_TASK
+
+    if data is None or job.metric not in BUILT_IN or job.metric in BY_TASK[data.task]:
+        return []
+    remedy = did_you_mean(job.metric, [*BY_TASK[data.task], "package.module:function"])
+    return [document.fault(("metric",), f"{job.metric} is no metric of {data.task}, which the data asks for", remedy)]
+
+
 def _load_model(source: ModelSource, job: Job, data: Any) -> tuple[Artifact, str]:
     if job.model.onnx is not None:
         from rayopt.models import onnx_model
 
-        place = f"{source.place}.onnx"
+        place = source.place("onnx")
         artifact = onnx_model.read_file(source.path(job.model.onnx), place)
         if data is not None:
             onnx_model.check_fits(artifact, data["selection"].x[:2], data.outputs_count, place)
