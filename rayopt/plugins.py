@@ -41,7 +41,8 @@ def locate(path: str, place: str) -> Any:
     found: Any = module(module_name, place)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            inside = vars(found) if hasattr(found, "__dict__") else {}
+            known = [name for name, one in inside.items() if name[0] != "_" and not isinstance(one, ModuleType)]
             raise input_error(place, f"{module_name} has no {attribute!r}", did_you_mean(attribute, known))
         found = getattr(found, part)
     return found

@@ -128,10 +128,8 @@ def _target_faults(y: Array, place: str) -> list[Fault]:
 def _split_rows(labels: Array | None, rows: int, split: SplitSettings, seed: int, place: str) -> dict[str, Array]:
     """Row numbers of each split, each class in its share (largest remainder), the same for the same seed."""
     shares = {"test": split.test, "selection": split.selection, "calibration": split.calibration}
-    if sum(shares.values()) >= 0.95:
-        raise input_error(
-            place, f"the splits take {sum(shares.values()):.0%} of the rows", "leave at least 5 % to train on"
-        )
+    if split.problem:
+        raise input_error(place, split.problem, "leave at least 5 % to train on")
     minimum = max(20, 4 * (int(labels.max()) + 1 if labels is not None else 1))
     if rows < minimum:
         raise input_error(place, f"has {rows} rows, fewer than the splits need ({minimum})", "give more data")

@@ -23,6 +23,12 @@ class SplitSettings(Settings):
     selection: Share = 0.2
     calibration: Share = 0.1
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the shares together, if anything."""
+        taken = self.test + self.selection + self.calibration
+        return f"the splits take {taken:.0%} of the rows" if taken >= 0.95 else ""
+
 
 class DataSettings(Settings):
     """`source` is a built-in set, a file (.npz, .csv, .parquet) or `package.module:function`."""
@@ -38,6 +44,13 @@ class DataSettings(Settings):
 
 def check(settings: DataSettings, document: Document, at: Location = ("data",)) -> list[Fault]:
     """The faults that can be seen without reading anything."""
+    faults = _source_faults(settings, document, at)
+    if settings.split.problem:
+        faults.append(document.fault((*at, "split"), settings.split.problem, "leave at least 5 % to train on"))
+    return faults
+
+
+def _source_faults(settings: DataSettings, document: Document, at: Location) -> list[Fault]:
     source = settings.source
     if source in BUILT_IN or ":" in source:
         return []

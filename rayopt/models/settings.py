@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,23 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's settings, the folder they are relative to, and the place to name in errors."""
+    """A model's settings, the folder they are relative to, and where each was written, to name it in errors."""
 
     settings: ModelSettings
     folder: str
-    place: str = "model"
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        return self.places.get(key, f"model.{key}")
 
     def path(self, name: str) -> Path:
         return Path(self.folder) / name
+
+
+def source_of(settings: ModelSettings, document: Document) -> ModelSource:
+    """The settings of a job with the places where they stand in it."""
+    places = {key: document.place(("model", key)) for key in ModelSettings.model_fields}
+    return ModelSource(settings, str(document.folder), places)
 
 
 def check(settings: ModelSettings, document: Document) -> list[Fault]:

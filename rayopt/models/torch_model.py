@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ WIDTH_ATTRIBUTES = (
 def build(source: ModelSource, seed: int) -> nn.Module:
     """The model as its factory makes it, with the job's weights if it names some; raises InputError."""
     settings = source.settings
-    place = f"{source.place}.factory"
+    place = source.place("factory")
     with importable(source.folder):
         factory = locate(str(settings.factory), place)
         torch.manual_seed(seed)
@@ -49,7 +50,7 @@ def build(source: ModelSource, seed: int) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise input_error(place, f"{settings.factory} returned {type(module).__name__}", "return a torch.nn.Module")
     if settings.weights is not None:
-        _load_weights(module, source.path(settings.weights), f"{source.place}.weights")
+        _load_weights(module, source.path(settings.weights), source.place("weights"))
     return module.cpu().eval()
 
 
@@ -67,7 +68,7 @@ def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Modu
     """The module of an artifact: what the factory makes, brought to the artifact's widths and state, in eval mode."""
     from safetensors.torch import load
 
-    bare = ModelSource(source.settings.model_copy(update={"weights": None}), source.folder, source.place)
+    bare = replace(source, settings=source.settings.model_copy(update={"weights": None}))
     module = build(bare, seed)
     state = load(artifact.files[WEIGHTS])
     layers = dict(module.named_modules())
@@ -159,7 +160,7 @@ def _own_tensors(layer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def check(source: ModelSource, seed: int, example: np.ndarray[Any, Any], outputs: int) -> nn.Module:
     """The built model, once it has been seen to turn `example` rows into `(rows, outputs)`; raises InputError."""
     module = build(source, seed)
-    place = f"{source.place}.factory"
+    place = source.place("factory")
     try:
         with torch.no_grad():
             result = module(torch.from_numpy(example))

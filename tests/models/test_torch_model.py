@@ -97,9 +97,8 @@ def source(tmp_path: Path) -> Callable[..., ModelSource]:
 
     def make(name: str = "build", weights: str | None = None, **args: Any) -> ModelSource:
         factory = name if ":" in name else f"factories_of_a_test:{name}"
-        return ModelSource(
-            ModelSettings(factory=factory, args=args, weights=weights), str(tmp_path), "job.yaml:2: model"
-        )
+        places = {key: f"job.yaml:2: model.{key}" for key in ("factory", "weights")}
+        return ModelSource(ModelSettings(factory=factory, args=args, weights=weights), str(tmp_path), places)
 
     return make
 
