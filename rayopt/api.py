@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rayopt import kinds, plugins
 from rayopt.backend import Backend, InProcess
 from rayopt.engine import Desk
 from rayopt.errors import input_error
-from rayopt.kinds import JobSettings, Kind, Prepared
+from rayopt.kinds import Prepared
+from rayopt.loading import Loaded, load
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
-from rayopt.spec import Document, dump, override, parse_document, read_document
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
 
 IN_PROCESS = "inprocess"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A job that has been read and checked, and the document it came from."""
-
-    document: Document
-    kind: Kind
-    job: JobSettings
-    text: str
-
-
-def load(job: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()) -> Loaded:
-    """Reads and checks a job: a file, or the same as a dict. Loads no model and no data; raises InputError.
-
-    Modules that earlier jobs brought in from their folders are read again: they may have been edited since.
-    """
-    plugins.forget()
-    if isinstance(job, Mapping):
-        text = _as_yaml(job)
-        document = replace(parse_document(text, "job", Path.cwd()), lines={})
-    else:
-        document = read_document(Path(job))
-        text = Path(job).read_text(encoding="utf-8")
-    if assignments:
-        document = override(document, assignments)
-        text = dump(document.data)
-    kind, settings = kinds.read_job(document)
-    return Loaded(document, kind, settings, text)
 
 
 def run(
@@ -82,15 +50,6 @@ def run(
                     write_report(folder)
     finally:
         folder.release()
-
-
-def _as_yaml(job: Mapping[str, Any]) -> str:
-    try:
-        return dump(json.loads(json.dumps(job)))
-    except (TypeError, ValueError) as error:
-        raise input_error(
-            "job", f"holds what a job file cannot: {error}", "give text, numbers, lists and dicts"
-        ) from error
 
 
 def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:

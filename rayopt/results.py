@@ -191,6 +191,7 @@ class Results:
             "objective": self._study.rules.objective,
             "baseline": self._row(self.base) if self.base in self.evaluated() else None,
             "recommended": self._row(best.id) if best else None,
+            "caution": self._caution(best.id) if best else None,
             "front": [self._row(candidate.id) for candidate in self.front],
             "candidates": [self._row(id) for id in self.evaluated() if id != self.base],
             "failed": [
@@ -198,6 +199,18 @@ class Results:
                 for id, failure in failures.items()
             ],
         }
+
+    def _caution(self, id: str) -> str | None:
+        """What the test split says against a model that the selection split has chosen."""
+        if f"{id}:test" not in self._values or f"{self.base}:test" not in self._values:
+            return None
+        drop = self._metric.drop(self._scores(self.base, "test").value, self._scores(id, "test").value)
+        if drop <= self._study.rules.max_drop + 1e-12:
+            return None
+        return (
+            f"on the test split, which had no say in the choice, {self._metric.name} is {drop:.4g} worse than the "
+            f"baseline's: more than the budget of {self._study.rules.max_drop:g}"
+        )
 
     def _row(self, id: str) -> dict[str, Any]:
         """One model; its accuracy is of the test split where it was graded, else of the selection split."""

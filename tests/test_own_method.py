@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rayopt import api
+from rayopt import api, loading
 
 SHIFTED = '''
 """Adds a constant to the model's outputs."""
@@ -61,4 +61,4 @@ def test_something_that_is_no_method_is_refused(small_job: Callable[..., Path], 
     (tmp_path / "job" / "my_tool").mkdir()
     (tmp_path / "job" / "my_tool" / "empty.py").touch()
     with pytest.raises(InputError, match=r"'my_tool.empty' is no method: it lacks accepts, gives"):
-        api.load(job)
+        loading.load(job)

@@ -63,9 +63,9 @@ def run(
 def validate(job: Path, assignments: tuple[str, ...], as_json: bool) -> None:
     """Check a job file without running it; loads no model and no data."""
     with _exit_codes(as_json):
-        from rayopt import api
+        from rayopt import loading
 
-        loaded = api.load(job, assignments)
+        loaded = loading.load(job, assignments)
         if as_json:
             click.echo(json.dumps(loaded.job.model_dump(mode="json"), indent=2))
         else:

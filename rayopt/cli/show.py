@@ -29,6 +29,8 @@ def show_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> Non
     tried, failed = len(summary["candidates"]), len(summary["failed"])
     click.echo(f"{tried} candidates measured, {failed} failed; {summary['seconds']:.0f} s")
     click.echo(headline(summary))
+    if summary.get("caution"):
+        click.echo(f"caution: {summary['caution']}")
     click.echo(f"report: {folder / 'report.html'}")
 
 

@@ -10,14 +10,16 @@ A kind is a module with
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import Field
 
 from rayopt import plugins
-from rayopt.engine import Desk
 from rayopt.errors import Fault, InputError, did_you_mean, input_error
 from rayopt.spec import Document, Settings, validate
+
+if TYPE_CHECKING:
+    from rayopt.engine import Desk
 
 
 class JobSettings(Settings):

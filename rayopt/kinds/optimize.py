@@ -10,7 +10,6 @@ from pydantic import Field
 from rayopt import plugins
 from rayopt.data import settings as data_settings
 from rayopt.data.settings import DataSettings
-from rayopt.engine import Desk
 from rayopt.errors import Fault, InputError, did_you_mean
 from rayopt.kinds import JobSettings
 from rayopt.models import settings as model_settings
@@ -21,6 +20,7 @@ from rayopt.training.settings import FitSettings
 from rayopt.tree import Chain, TreeReader
 
 if TYPE_CHECKING:
+    from rayopt.engine import Desk
     from rayopt.results import Study
 
 T = TypeVar("T")
