@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:
 
 def run_folder(out: str | Path | None, name: str) -> Path:
     """Where a job's results go: `out`, or `runs/NAME`; raises InputError for what is no local path."""
-    if "://" in str(out):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(out)):  # a Path has lost the second slash
         raise input_error(f"--out {out}", "is not a local folder", "give a path on this machine")
     return Path(out) if out is not None else Path("runs") / name
 

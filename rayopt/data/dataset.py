@@ -101,9 +101,8 @@ def _value_faults(x: Array, y: Array, task: Task, place: str) -> list[Fault]:
     if bad:
         faults.append(Fault(place, f"{bad} of {len(x)} rows have NaN or infinite features", "drop or impute them"))
     faults += _target_faults(y, place)
-    if not faults and task == "classification" and len(np.unique(y)) < 2:
-        problem = f"the target has a single class ({y[0]})" if len(y) else "there are no rows"
-        faults.append(Fault(place, problem, "give at least two classes"))
+    if not faults and task == "classification" and len(np.unique(y)) == 1:
+        faults.append(Fault(place, f"the target has a single class ({y[0]})", "give at least two classes"))
     if task == "regression" and y.dtype.kind not in "fiub":
         faults.append(Fault(place, f"targets of type {y.dtype} cannot be regressed", "set `task: classification`"))
     return faults
