@@ -573,7 +573,7 @@ def test_a_table_that_cannot_be_used(folder: Path, content: str | None, message:
             id="splits that take everything",
         ),
         pytest.param("points.npz\n  split: {test: 0.9}", "8: data.split.test: input should be less than", id="share"),
-        pytest.param("no_such_points:load", "6: data: there is no module 'no_such_points'; put it into the", id="function"),
+        pytest.param("no_such_points:load", "6: data: there is no module 'no_such_points'; ", id="function"),
     ],
 )  # fmt: skip
 def test_data_that_cannot_be_had(folder: Path, change: str, message: str) -> None:
