@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from ray.exceptions import (
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
 from rayopt.errors import WorkError, input_error
 from rayopt.onray.processes import Family
+from rayopt.onray.token import require_token
 
 LOST = (WorkerCrashedError, OutOfMemoryError, ObjectLostError, RaySystemError)
 
@@ -90,6 +90,7 @@ class OnRay:
 
     def _start(self, address: str | None, cpus: int | None) -> None:
         if address is None:
+            require_token()
             self._family = Family()
         try:
             with _own_signals():
@@ -141,7 +142,6 @@ def _loss(error: BaseException) -> str:
 
 
 def _connect(address: str | None, cpus: int | None) -> None:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _quiet():
         try:
             if address is None:

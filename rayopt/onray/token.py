@@ -1,0 +1,30 @@
+"""The token that a Ray of ours asks of everybody who talks to it, kept in a file that only its owner may read.
+
+Ray 2.60 makes the token itself but leaves its file readable by all users of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def require_token() -> Path | None:
+    """Turns token authentication on for a Ray that is about to start; the file of its token.
+
+    None where the environment already says otherwise: no authentication, or a token from elsewhere.
+    """
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode != "token" or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return None
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    return path
