@@ -24,7 +24,7 @@ from ray.exceptions import (
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
 from rayopt.errors import WorkError, input_error
 from rayopt.onray.processes import Family
-from rayopt.onray.token import require_token
+from rayopt.onray.token import private_token
 
 LOST = (WorkerCrashedError, OutOfMemoryError, ObjectLostError, RaySystemError)
 
@@ -90,7 +90,7 @@ class OnRay:
 
     def _start(self, address: str | None, cpus: int | None) -> None:
         if address is None:
-            require_token()
+            private_token()
             self._family = Family()
         try:
             with _own_signals():

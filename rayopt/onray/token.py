@@ -11,13 +11,16 @@ import secrets
 from pathlib import Path
 
 
-def require_token() -> Path | None:
-    """Turns token authentication on for a Ray that is about to start; the file of its token.
+def private_token() -> Path | None:
+    """Makes the token for a Ray that is about to start, which asks for one by itself; gives its file.
 
-    None where the environment already says otherwise: no authentication, or a token from elsewhere.
+    None where the environment says otherwise: no authentication, or a token from elsewhere.
     """
-    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if mode != "token" or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+    if (
+        os.environ.get("RAY_AUTH_MODE", "token") != "token"
+        or "RAY_AUTH_TOKEN" in os.environ
+        or "RAY_AUTH_TOKEN_PATH" in os.environ
+    ):
         return None
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(parents=True, exist_ok=True)

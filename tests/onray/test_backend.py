@@ -95,7 +95,8 @@ def test_a_killed_worker_costs_only_its_own_chain(
     job = small_job(steps=steps)
     summary = api.run(job, tmp_path / "out", address=ray_session)
     assert summary["status"] == "done"
-    assert [row["steps"][-1] for row in summary["candidates"]] == ["fragile.method(deaths=1, name=once)", "quantize_dynamic"]
+    ends = [row["steps"][-1] for row in summary["candidates"]]
+    assert ends == ["fragile.method(deaths=1, name=once)", "quantize_dynamic"]
     (failed,) = summary["failed"]
     assert failed["step"] == "fragile.method(deaths=2, name=twice)"
     assert failed["reason"] == "its worker process died, 2 times"

@@ -32,7 +32,15 @@ def apply(model, params, context):
 
 def start(job: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     command = [PROGRAM, "run", str(job), "--out", str(out), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    home = job.parent.parent  # a user's first run: there is no token yet
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "HOME": str(home)},
+    )
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
@@ -64,6 +72,7 @@ def test_an_interrupt_stops_at_once_keeps_what_is_done_and_leaves_nothing(
     finally:
         process.kill()
     assert process.returncode == 130
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     assert "interrupted: what was finished is kept" in said
     _, alive = psutil.wait_procs(family, timeout=5)
     assert [one.name() for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
