@@ -181,13 +181,13 @@ def as_text(steps: list[object]) -> str:
 
 
 @pytest.mark.parametrize(
-    "steps",
+    ("steps", "place"),
     [
-        pytest.param([fork(101), fork(100)], id="side by side"),
-        pytest.param([{"any": [[fork(100), fork(100)], "nothing"]}], id="one in another"),
-        pytest.param([fork(10)] * 40, id="by far"),
+        pytest.param([fork(101), fork(100)], "steps[1]", id="side by side"),
+        pytest.param([{"any": [[fork(100), fork(100)], "nothing", "recover"]}], "steps[0].any[1]", id="one in another"),
+        pytest.param([fork(10)] * 40, "steps[4]", id="by far"),
     ],
 )
-def test_more_are_refused_without_making_them(steps: list[object]) -> None:
+def test_more_are_refused_at_the_first_that_is_too_many(steps: list[object], place: str) -> None:
     (found,) = messages(as_text(steps))
-    assert "the forks make more than 10,000 chains; name fewer alternatives" in found
+    assert found.endswith(f": {place}: the forks make more than 10,000 chains; name fewer alternatives")
