@@ -11,7 +11,8 @@ from typing import Any
 from rayopt import kinds, plugins
 from rayopt.errors import input_error
 from rayopt.kinds import JobSettings, Kind
-from rayopt.spec import Document, dump, override, parse_document, read_document
+from rayopt.spec import Document, override, parse_document, read_document
+from rayopt.yamltext import dump
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from typing import Any
 from rayopt import methods
 from rayopt.errors import Fault, InputError, did_you_mean
 from rayopt.records import Format, Need, Step
-from rayopt.spec import Document, Location, validate
+from rayopt.spec import Document, validate
+from rayopt.yamltext import Location
 
 EXPORT = "export_onnx"
 NOTHING = "nothing"

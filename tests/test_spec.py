@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from rayopt.errors import Fault, InputError
-from rayopt.spec import (
-    MAX_DEPTH,
-    MAX_FILE_BYTES,
-    Document,
-    Settings,
-    dotted_name,
-    dump,
-    override,
-    parse_document,
-    read_document,
-    validate,
-)
+from rayopt.spec import MAX_FILE_BYTES, Document, Settings, override, parse_document, read_document, validate
+from rayopt.yamltext import MAX_DEPTH, dotted_name, dump
 
 HERE = Path("folder")
 

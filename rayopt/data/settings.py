@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rayopt.errors import Fault, did_you_mean
-from rayopt.spec import Document, Location, Settings
+from rayopt.spec import Document, Settings
+from rayopt.yamltext import Location
 
 BUILT_IN = ("digits", "mnist5k")
 SUFFIXES = (".npz", ".csv", ".parquet")

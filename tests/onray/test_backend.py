@@ -113,7 +113,7 @@ def test_tasks_are_named_after_their_chain(small_job: Callable[..., Path], tmp_p
     wanted = {"train(epochs=2, batch_size=16)", "train(epochs=2, batch_size=16) > export_onnx > quantize_static"}
     seen: set[str] = set()
     while not wanted <= seen and time.monotonic() < deadline:  # the dashboard hears of tasks once a second
-        seen = {task.name for task in list_tasks(limit=1000)}
+        seen = {task.name for task in list_tasks(address=ray_session, limit=1000)}
     assert wanted <= seen
 
 
