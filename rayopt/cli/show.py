@@ -98,7 +98,7 @@ def _columns(baseline: Mapping[str, Any]) -> list[str]:
 
 def _cells(row: Mapping[str, Any], baseline: Mapping[str, Any], summary: Mapping[str, Any], best: bool) -> list[str]:
     """One row; figures in brackets are shares of the baseline's."""
-    from rayopt.report.rows import format_score, format_size
+    from rayopt.report.formats import format_score, format_size
 
     is_baseline = row["id"] == baseline["id"]
     share = "" if is_baseline else f" ({row['size_bytes'] / baseline['size_bytes']:.2f})"

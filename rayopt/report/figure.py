@@ -14,16 +14,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from rayopt.report.rows import (
-    Interval,
-    Row,
-    Sheet,
-    format_ms,
-    format_ratio,
-    format_score,
-    format_score_interval,
-    format_size,
-)
+from rayopt.report.formats import format_ms, format_score, format_size
+from rayopt.report.rows import Interval, Row, Sheet, format_ratio, format_score_interval
 
 LABELS = {
     "recommended": "recommended",

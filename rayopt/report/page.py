@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rayopt.report import rows
+from rayopt.report import formats, rows
 from rayopt.report.figure import views
 
 INSIDE = re.compile(r"(?!.*\.\.)\w[\w./-]*")  # a path below the run folder, and no `javascript:`
@@ -44,14 +44,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "bytes": rows.format_size,
+        "bytes": formats.format_size,
         "drop": rows.format_drop,
         "factor": lambda ratio: rows.format_ratio(rows.Interval(ratio)),
         "inside": _inside,
-        "milliseconds": rows.format_ms,
-        "metric": rows.format_score,
+        "milliseconds": formats.format_ms,
+        "metric": formats.format_score,
         "ratio": rows.format_ratio,
-        "seconds": rows.format_seconds,
+        "seconds": formats.format_seconds,
         "source_hash": _source_hash,
         "span": rows.format_interval,
     }

@@ -10,6 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rayopt.report.formats import (
+    format_count,
+    format_digits,
+    format_factor,
+    format_ms,
+    format_score,
+    format_seconds,
+    format_size,
+)
+
 Json = Mapping[str, Any]
 
 SAME_FILE = "the same file as "
@@ -130,7 +140,7 @@ def headline(summary: Json) -> str:
         return sentence if status == "done" else f"{status}{_after(summary)}; so far {sentence}"
     if status == "done":
         return _nothing(summary, found)
-    return f"{status}{_after(summary)}, before a model was chosen; {_count(len(found.rows), 'model')} measured"
+    return f"{status}{_after(summary)}, before a model was chosen; {format_count(len(found.rows), 'model')} measured"
 
 
 def sheet(summary: Json) -> Sheet:
@@ -162,38 +172,11 @@ def cards(found: Sheet) -> list[Card]:
     return [card for card in made if card]
 
 
-def format_size(count: float) -> str:
-    """A number of bytes in the unit that suits it: 512 B, 101 KiB, 9.89 MiB."""
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if count < 1023.5 or unit == "GiB":
-            break
-    return f"{_digits(count, 3) if count < 1000 else f'{count:.0f}'} {unit}"
-
-
-def format_ms(milliseconds: float) -> str:
-    """A latency with three significant digits."""
-    return f"{_digits(milliseconds, 3)} ms"
-
-
-def format_factor(factor: float) -> str:
-    """A factor: 1.03x, 4.2x, 120x."""
-    decimals = 2 if factor < 1.1 else 1 if factor < 99.95 else 0
-    return f"{factor:.{decimals}f}x"
-
-
 def format_ratio(ratio: Interval) -> str:
     """A ratio to the baseline, with its interval where that is known: 0.562x (0.553–0.575)."""
     if ratio.low is None or ratio.high is None:
-        return f"{_digits(ratio.value, 3)}x"
-    return f"{_digits(ratio.value, 3)}x ({_digits(ratio.low, 3)}–{_digits(ratio.high, 3)})"
-
-
-def format_score(value: float, metric: str) -> str:
-    """A score: accuracy as a percentage, anything else as a number with four significant digits."""
-    return f"{value * 100:.1f} %" if metric == "accuracy" else _digits(value, 4)
+        return f"{format_digits(ratio.value, 3)}x"
+    return f"{format_digits(ratio.value, 3)}x ({format_digits(ratio.low, 3)}–{format_digits(ratio.high, 3)})"
 
 
 def format_score_interval(score: Interval | None, metric: str) -> str:
@@ -218,15 +201,6 @@ def format_drop(found: Sheet) -> str:
         return f"{found.metric} at most {found.max_drop:g} {way}"
     points = round(found.max_drop * 100, 6)
     return f"accuracy at most {points:g} {'point' if points == 1 else 'points'} {way}"
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration: 12.7 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
 
 
 def _size_card(base: Row, best: Row) -> Card:
@@ -378,15 +352,3 @@ def _bars(base: float, best: float) -> tuple[Bar, Bar]:
 def _after(summary: Json) -> str:
     seconds = summary.get("seconds")
     return f" after {format_seconds(seconds)}" if seconds is not None else ""
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun if count == 1 else noun + 's'}"
-
-
-def _digits(value: float, count: int) -> str:
-    """A number with so many significant digits and no exponent where people would not write one."""
-    rounded = float(f"{value:.{count}g}")
-    if 10**count <= abs(rounded) < 1e6:
-        return f"{rounded:.0f}"
-    return f"{rounded:#.{count}g}".rstrip(".")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rayopt.report import rows
+from rayopt.report import formats, rows
 from rayopt.report.rows import Interval, headline, sheet
 
 
@@ -125,7 +125,7 @@ def test_cards_compare_and_bars_show_the_ratio(summary: dict[str, Any]) -> None:
      (1_048_575, "1.00 MiB"), (45_000_000, "42.9 MiB"), (5 * 2**40, "5120 GiB")],
 )  # fmt: skip
 def test_sizes(count: int, text: str) -> None:
-    assert rows.format_size(count) == text
+    assert formats.format_size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_sizes(count: int, text: str) -> None:
      (3.2e9, "mine", "3.200e+09"), (0, "log_loss", "0.000")],
 )  # fmt: skip
 def test_scores(value: float, metric: str, text: str) -> None:
-    assert rows.format_score(value, metric) == text
+    assert formats.format_score(value, metric) == text
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_speed_changes(summary: dict[str, Any], ratio: float, text: str) -> None
 def test_ratios_durations_and_budgets(summary: dict[str, Any]) -> None:
     assert rows.format_ratio(Interval(0.5617, 0.5527, 0.5748)) == "0.562x (0.553–0.575)"
     assert rows.format_ratio(Interval(1.0)) == "1.00x"
-    assert [rows.format_seconds(one) for one in (0.04, 59.9, 200, 7500)] == [
+    assert [formats.format_seconds(one) for one in (0.04, 59.9, 200, 7500)] == [
         "0.0 s",
         "59.9 s",
         "3 min 20 s",
