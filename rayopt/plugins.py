@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -20,15 +20,20 @@ def names(room: str) -> list[str]:
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
 
 
-def load(room: str, name: str, place: str) -> ModuleType:
-    """The module `name` of a room, or of a dotted path; raises InputError at `place` when there is none."""
+def load(room: str, name: str, place: str, parts: Sequence[str] = ()) -> ModuleType:
+    """The module `name` of a room, or of a dotted path, which has all `parts`; raises InputError at `place`."""
     word = room.rpartition(".")[2].removesuffix("s")
-    if "." in name:
-        return module(name, place, word)
-    known = names(room)
-    if name not in known:
-        raise input_error(place, f"unknown {word} {name!r}", did_you_mean(name, known))
-    return importlib.import_module(f"{room}.{name}")
+    if "." not in name:
+        known = names(room)
+        if name not in known:
+            raise input_error(place, f"unknown {word} {name!r}", did_you_mean(name, known))
+        return importlib.import_module(f"{room}.{name}")
+    found = module(name, place, word)
+    lacking = [part for part in parts if not hasattr(found, part)]
+    if lacking:
+        remedy = f"a {word} has {', '.join(parts)}"
+        raise input_error(place, f"{name!r} is no {word}: it lacks {', '.join(lacking)}", remedy)
+    return found
 
 
 def locate(path: str, place: str) -> Any:

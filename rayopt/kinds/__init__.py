@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from pydantic import Field
 
 from rayopt import plugins
-from rayopt.errors import Fault, InputError, did_you_mean, input_error
+from rayopt.errors import Fault, InputError, did_you_mean
 from rayopt.spec import Document, Settings, validate
 
 if TYPE_CHECKING:
@@ -74,15 +74,8 @@ def _find(document: Document) -> Kind:
         raise InputError([document.fault((), "names no `kind:`", f"add `kind: optimize`; {did_you_mean('', known)}")])
     if not isinstance(name, str):
         raise InputError([document.fault(("kind",), f"{name!r} is no kind", did_you_mean("", known))])
-    place = document.place(("kind",))
     with plugins.importable(document.folder):
-        module = plugins.load("rayopt.kinds", name, place)
-    lacking = [part for part in PARTS if not hasattr(module, part)]
-    if lacking:
-        raise input_error(
-            place, f"{name!r} is no kind: it lacks {', '.join(lacking)}", f"a kind has {', '.join(PARTS)}"
-        )
-    return cast(Kind, module)
+        return cast(Kind, plugins.load("rayopt.kinds", name, document.place(("kind",)), PARTS))
 
 
 def _faults_beside(kind: Kind, document: Document) -> list[Fault]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rayopt import plugins
-from rayopt.errors import input_error
 from rayopt.models.settings import ModelSource
 from rayopt.records import Artifact, Format, Need
 from rayopt.spec import Settings
@@ -56,13 +55,7 @@ PARTS = ("accepts", "gives", "version", "Params", "apply")
 
 def find(name: str, place: str) -> Method:
     """The method of that name in this room, or at that dotted path; raises InputError at `place`."""
-    module = plugins.load("rayopt.methods", name, place)
-    lacking = [part for part in PARTS if not hasattr(module, part)]
-    if lacking:
-        raise input_error(
-            place, f"{name!r} is no method: it lacks {', '.join(lacking)}", f"a method has {', '.join(PARTS)}"
-        )
-    return cast(Method, module)
+    return cast(Method, plugins.load("rayopt.methods", name, place, PARTS))
 
 
 def need_of(method: Method, params: Settings) -> Need:

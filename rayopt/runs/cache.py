@@ -13,12 +13,14 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 LIMIT_BYTES = 5 << 30
+ABANDONED_S = 24 * 3600
 log = logging.getLogger(__name__)
 
 
@@ -95,7 +97,14 @@ class Cache:
             self.prune(self._limit)
 
     def prune(self, limit_bytes: int) -> int:
-        """Drops the least recently used entries until the rest fit; gives the bytes that were freed."""
+        """Drops the least recently used entries until the rest fit; gives the bytes that were freed.
+
+        What a killed run left half-written goes as well, once it is a day old.
+        """
+        for folder in self.folder.glob(".new-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(folder, ignore_errors=True)
         entries = []
         for folder in self.folder.glob("??/*"):
             try:

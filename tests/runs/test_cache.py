@@ -209,3 +209,13 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder() == tmp_path / ".cache" / "rayopt"
+
+
+def test_what_a_killed_run_left_goes_once_it_is_old(tmp_path: Path) -> None:
+    old, new = tmp_path / ".new-old", tmp_path / ".new-new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "entry.json").touch()
+    os.utime(old, (0, 0))
+    Cache(tmp_path).prune(1 << 20)
+    assert (old.exists(), new.exists()) == (False, True)
