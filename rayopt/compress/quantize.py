@@ -16,6 +16,7 @@ from rayopt.models.onnx_model import MODEL, from_proto, on_disk, session, signat
 from rayopt.records import Artifact
 
 Array = np.ndarray[Any, Any]
+DYNAMIC = {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "DequantizeLinear"}
 Calibration = Literal["minmax", "entropy", "percentile"]
 
 
@@ -27,7 +28,7 @@ def quantize_dynamic(model: Artifact, per_channel: bool) -> Artifact:
     def run(before: Path, after: Path) -> None:
         tool(str(before), str(after), per_channel=per_channel, weight_type=QuantType.QInt8)
 
-    return _quantized(model, run, {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM", "GatherBlockQuantized"})
+    return _quantized(model, run, DYNAMIC)
 
 
 def quantize_static(model: Artifact, rows: Array, per_channel: bool, calibration: Calibration) -> Artifact:
