@@ -66,7 +66,7 @@ def build(name: str, x: Array, y: Array, task: str, split: SplitSettings, seed: 
     else:
         y = y.astype(np.float32)
     parts = _split_rows(y if classes else None, len(y), split, seed, place)
-    splits = {part: Split(np.ascontiguousarray(x[rows]), y[rows]) for part, rows in parts.items()}
+    splits = {part: Split(_fixed(x[rows]), _fixed(y[rows])) for part, rows in parts.items()}
     return Dataset(name, found_task, classes, splits, _hash(splits, classes))
 
 
@@ -92,6 +92,13 @@ def _shape_faults(x: Array, y: Array, place: str) -> list[Fault]:
     if x.ndim and y.ndim and len(x) != len(y):
         faults.append(Fault(place, f"there are {len(x)} rows of features but {len(y)} targets", "make them match"))
     return faults
+
+
+def _fixed(array: Array) -> Array:
+    """The array as no step may change it: on another machine it comes from shared memory, here it must not differ."""
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array
 
 
 def _value_faults(x: Array, y: Array, task: Task, place: str) -> list[Fault]:

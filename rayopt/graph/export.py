@@ -25,7 +25,7 @@ def export(module: nn.Module, rows: Array, exporters: Sequence[str], opset: int,
     reasons = []
     for exporter in exporters:
         try:
-            artifact = Artifact("onnx", {MODEL: _export(module, torch.from_numpy(rows[:2]), exporter, opset)})
+            artifact = Artifact("onnx", {MODEL: _export(module, torch.tensor(rows[:2]), exporter, opset)})
             error = _proven(module, artifact, inputs)
             return Artifact("onnx", artifact.files, {"exporter": exporter, "opset": opset, "max_error": error})
         except StepError as failure:
@@ -64,6 +64,6 @@ def _proven(module: nn.Module, artifact: Artifact, inputs: Sequence[Array]) -> f
     worst = 0.0
     for rows in inputs:
         with torch.no_grad():
-            wanted = module(torch.from_numpy(rows)).numpy()
+            wanted = module(torch.tensor(rows)).numpy()
         worst = max(worst, difference(wanted, predict(running, rows)))
     return worst

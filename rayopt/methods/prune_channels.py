@@ -26,6 +26,6 @@ def apply(model: Artifact, params: Params, context: Context) -> Artifact:
     from rayopt.models.torch_model import from_artifact, to_artifact
 
     module = from_artifact(model, context.source, context.seed)
-    example = torch.from_numpy(context.data["train"].x[:2])
+    example = torch.tensor(context.data["train"].x[:2])
     outputs = context.data.outputs_count
     return to_artifact(module, prune_channels(module, example, params.keep, params.widths, params.round_to, outputs))

@@ -32,7 +32,7 @@ def apply(model: Artifact, params: Params, context: Context) -> Artifact:
     if context.original is None:
         raise StepError("there is no original to follow: `recover` stands before any model was trained")
     rows = context.data["train"]
-    x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
+    x, y = torch.tensor(rows.x), torch.tensor(rows.y)
     teacher = from_artifact(context.original, context.source, context.seed)
     with torch.no_grad():  # the teacher is asked once: the rows do not change from epoch to epoch
         answers = torch.cat([teacher(part) for part in torch.split(x, 256)])

@@ -24,6 +24,6 @@ def apply(model: Artifact, params: Params, context: Context) -> Artifact:
 
     module = from_artifact(model, context.source, context.seed)
     rows = context.data["train"]
-    x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
+    x, y = torch.tensor(rows.x), torch.tensor(rows.y)
     losses = fit(module, x, y, lambda outputs, targets, _: task_loss(outputs, targets), params, context.seed)
     return to_artifact(module, losses)

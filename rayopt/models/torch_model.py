@@ -92,7 +92,7 @@ def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any,
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     with torch.no_grad():
-        outputs = module(torch.from_numpy(example))
+        outputs = module(torch.tensor(example))
     total.update(np.round(outputs.double().numpy(), 4).tobytes())
     with importable(source.folder):
         total.update(source_hash(str(settings.factory).partition(":")[0]).encode())
@@ -163,7 +163,7 @@ def check(source: ModelSource, seed: int, example: np.ndarray[Any, Any], outputs
     place = source.place("factory")
     try:
         with torch.no_grad():
-            result = module(torch.from_numpy(example))
+            result = module(torch.tensor(example))
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = f"the model does not take this data of shape {example.shape} ({type(error).__name__}: {first})"

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -44,36 +44,47 @@ class OnRay:
         url = get_dashboard_url()  # type: ignore[no-untyped-call]
         self.dashboard: str | None = f"http://{url}" if url else None
         self._calls: dict[Any, str] = {}
+        self._refused: list[Report] = []
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        self._node_cpus = max((node["Resources"].get("CPU", 0) for node in nodes if node["Alive"]), default=1)
+        self._nodes: list[dict[str, float]] = [node["Resources"] for node in nodes if node["Alive"]]
 
     def put(self, value: Any) -> Handle:
         return Handle(ray.put(value))
 
     def submit(self, call: Call) -> Handle:
-        options: dict[str, Any] = {"name": call.name, "num_cpus": call.need.cpus, "max_retries": 0}
-        if call.exclusive:
-            options["num_cpus"] = self._node_cpus
-        if call.need.gpus:
-            options["num_gpus"] = call.need.gpus
-        if call.need.memory_bytes:
-            options["memory"] = call.need.memory_bytes
+        asked = self._asked(call)
+        if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in self._nodes):
+            # Ray would keep it waiting for ever.
+            self._refused.append(Raised(call.id, f"no node has what it asks for: {_words(asked)}"))
+            return Handle(None)
         args = [argument.value if isinstance(argument, Handle) else argument for argument in call.args]
-        reference = _perform.options(**options).remote(call.function, *args)
+        options = {"num_cpus": asked["CPU"], "num_gpus": asked.get("GPU", 0), "memory": asked.get("memory")}
+        reference = _perform.options(name=call.name, max_retries=0, **options).remote(call.function, *args)
         self._calls[reference] = call.id
         return Handle(reference)
 
     def wait(self, timeout_s: float) -> list[Report]:
-        if not self._calls:
-            return []
+        if self._refused or not self._calls:
+            return self.drain()
         ended, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         return self._reports(ended) + self.drain() if ended else []
 
+    def _asked(self, call: Call) -> dict[str, float]:
+        """What a call asks of a node; an exclusive one asks for all CPUs of the largest."""
+        largest = max((node.get("CPU", 0) for node in self._nodes), default=1)
+        asked = {"CPU": largest if call.exclusive else call.need.cpus}
+        if call.need.gpus:
+            asked["GPU"] = call.need.gpus
+        if call.need.memory_bytes:
+            asked["memory"] = call.need.memory_bytes
+        return asked
+
     def drain(self) -> list[Report]:
+        refused, self._refused = self._refused, []
         if not self._calls:
-            return []
+            return refused
         ended, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
-        return self._reports(ended)
+        return refused + self._reports(ended)
 
     def close(self) -> None:
         """Stops what still runs; a Ray of our own goes altogether."""
@@ -114,6 +125,11 @@ class OnRay:
 @ray.remote
 def _perform(function: Any, *args: Any) -> Any:
     return function(*args)
+
+
+def _words(asked: Mapping[str, float]) -> str:
+    units = {"CPU": "CPUs", "GPU": "GPUs", "memory": "bytes of memory"}
+    return ", ".join(f"{amount:,g} {units[name]}" for name, amount in asked.items())
 
 
 def _report(id: str, reference: Any) -> Report:

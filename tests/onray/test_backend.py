@@ -13,6 +13,7 @@ import pytest
 from rayopt import api
 from rayopt.backend import Call, Raised, Report, Returned, Vanished
 from rayopt.onray.backend import OnRay
+from rayopt.records import Need
 
 pytestmark = pytest.mark.ray
 
@@ -149,6 +150,18 @@ def test_results_errors_and_losses_are_told_apart(ray_session: str) -> None:
     assert found["c"].reason == "ValueError: no 7"
     assert found["d"] == Vanished("d", "its worker process died")
     assert backend.drain() == []
+    backend.close()
+
+
+def test_what_no_node_has_is_refused_at_once(ray_session: str) -> None:
+    backend = OnRay(ray_session)
+    backend.submit(Call("a", "a", double, (4,), Need(cpus=1, gpus=3)))
+    backend.submit(Call("b", "b", double, (4,), Need(cpus=64)))
+    backend.submit(Call("c", "c", double, (4,)))
+    found = all_reports(backend, 3)
+    assert found["a"] == Raised("a", "no node has what it asks for: 1 CPUs, 3 GPUs")
+    assert found["b"] == Raised("b", "no node has what it asks for: 64 CPUs")
+    assert found["c"] == Returned("c", 8)
     backend.close()
 
 
