@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,12 +38,14 @@ class OnRay:
 
     def __init__(self, address: str | None, cpus: int | None = None) -> None:
         self._family: Family | None = None
+        self._token: Path | None = None
         self.name = "a local Ray" if address is None else f"Ray at {address}"
         self._joined = ray.is_initialized()
         if not self._joined:
             self._start(address, cpus)
         url = get_dashboard_url()  # type: ignore[no-untyped-call]
-        self.dashboard: str | None = f"http://{url}" if url else None
+        asks = f" (it asks for the token in {self._token})" if self._token else ""
+        self.dashboard: str | None = f"http://{url}{asks}" if url else None
         self._calls: dict[Any, str] = {}
         self._refused: list[Report] = []
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -101,7 +104,7 @@ class OnRay:
 
     def _start(self, address: str | None, cpus: int | None) -> None:
         if address is None:
-            private_token()
+            self._token = private_token()
             self._family = Family()
         try:
             with _own_signals():
