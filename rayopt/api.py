@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,24 +35,44 @@ def run(
     """Runs a job to its end and returns its summary; the same as `rayopt run`.
 
     job: a job file or a dict of its fields. out: the run folder, `runs/NAME` by default. address: a Ray cluster's,
-    `inprocess` for no Ray at all, None for a Ray of its own on this machine. assignments: `a.b=value`, as with --set.
+    `inprocess` for no Ray at all; None for the one that the caller has started, else one of its own on this machine.
+    assignments: `a.b=value`, as with --set. overwrite: as with --overwrite.
+    Paths in the summary are relative to the run folder. Runs in several threads of a process take turns.
     Raises InputError for what is wrong with the job, WorkError when the work fails.
     """
-    loaded = load(job, assignments)
-    folder = RunFolder(run_folder(out, loaded.job.name))
-    prepared = loaded.kind.prepare(loaded.job, loaded.document)
-    folder.claim(prepared.hash, loaded.job.name, overwrite)
-    try:
-        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-        desk = Desk(opener(address), address or "local", Cache(cache), Logged(watcher or Silent()), folder)
-        with logging_to(folder.log):
-            try:
-                return loaded.kind.run(prepared, desk)
-            finally:
-                if folder.summary.is_file():
-                    write_report(folder)
-    finally:
-        folder.release()
+    with _ONE_AT_A_TIME:
+        loaded = load(job, assignments)
+        folder = RunFolder(run_folder(out, loaded.job.name))
+        prepared = loaded.kind.prepare(loaded.job, loaded.document)
+        folder.claim(prepared.hash, loaded.job.name, overwrite)
+        try:
+            folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
+            desk = Desk(opener(address), _place(address), Cache(cache), Logged(watcher or Silent()), folder)
+            return _carry_out(loaded, prepared, desk)
+        finally:
+            folder.release()
+
+
+# Seeds, import paths and torch's threads belong to the process: two runs at once would change each other's results.
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]:
+    with logging_to(desk.folder.log):
+        try:
+            return loaded.kind.run(prepared, desk)
+        finally:
+            if desk.folder.summary.is_file():
+                write_report(desk.folder)
+
+
+def _place(address: str | None) -> str:
+    """Where timings are taken, as the cache tells places apart: a Ray that the caller has started may be anywhere."""
+    if address is None and "ray" in sys.modules:
+        from rayopt.onray.backend import joined_address
+
+        return joined_address() or "local"
+    return address or "local"
 
 
 def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:

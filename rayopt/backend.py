@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +22,10 @@ class Handle:
 
 @dataclass(frozen=True)
 class Call:
-    """`function(*args)` on some machine; an exclusive call has its machine to itself."""
+    """`function(*args)` on some machine; an exclusive call has its machine to itself.
+
+    `code` is a hash of the user's sources that it may import: a process that imported others reads them again.
+    """
 
     id: str
     name: str
@@ -29,6 +33,7 @@ class Call:
     args: tuple[Any, ...]
     need: Need = ONE_CPU
     exclusive: bool = False
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class InProcess:
         call, later = self._calls.popleft()
         try:
             later.value = call.function(*[_resolve(argument) for argument in call.args])
-        except Exception as error:  # noqa: BLE001 - whatever a step raises ends that step only
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step raises ends that step only
             return [Raised(call.id, describe(error), traceback.format_exc())]
         return [Returned(call.id, later.value)]
 
@@ -125,5 +130,5 @@ def describe(error: BaseException) -> str:
     """An exception as a reason: our own errors speak for themselves, others say what they are."""
     if isinstance(error, RayoptError):
         return str(error)
-    lines = str(error).strip().splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()  # some libraries color their messages
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -94,6 +94,7 @@ class Engine:
     codec: Codec
     watcher: Watcher
     shared: Any = None
+    code: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
     _handles: dict[str, Handle] = field(default_factory=dict)
@@ -182,7 +183,7 @@ class Engine:
         self._batches[call_id] = run
         for id in ids:
             self.watcher.started(id, self._tasks[id].name)
-        handle = backend.submit(Call(call_id, name, first.function, args, first.need, run.exclusive))
+        handle = backend.submit(Call(call_id, name, first.function, args, first.need, run.exclusive, self.code))
         if not run.exclusive:
             self._handles[ids[0]] = handle
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rayopt import tasks
 from rayopt.engine import Desk, Ended, Engine, Task
-from rayopt.errors import WorkError
+from rayopt.errors import InputError, WorkError
 from rayopt.results import Results, Study, name_of
 from rayopt.runs import journal
 from rayopt.runs.files import write_json
@@ -22,12 +22,13 @@ class Optimization:
     def __init__(self, study: Study, desk: Desk) -> None:
         self._study, self._desk = study, desk
         self._tasks = tasks.Tasks(study.bench, study.model_hash, desk.where)
-        self._engine = Engine(desk.open_backend, desk.cache, tasks.Codec(), desk.watcher, study.bench)
+        self._engine = Engine(desk.open_backend, desk.cache, tasks.Codec(), desk.watcher, study.bench, study.bench.code)
         self._engine.values[tasks.MODEL] = study.model
         metric = find_metric(study.bench.metric, study.bench.source.folder, "metric")
         self._results = Results(study, metric, self._engine.values)
         self._stage = 0
-        self._journaled = {line["id"]: line for line in journal.read(desk.folder.outcomes)}
+        lines = journal.read(desk.folder.outcomes)
+        self._journaled = {line["id"]: line for line in lines if {"id", "status", "sha256"} <= set(line)}
 
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends."""
@@ -91,8 +92,10 @@ class Optimization:
                 self._journaled[id] = outcome
 
     def _write(self, status: str, seconds: float) -> dict[str, Any]:
-        """The files that stay, then the summary that names them."""
+        """The files that stay, then the summary that names them; what an earlier run has finished is not undone."""
         folder, results = self._desk.folder, self._results
+        if status != "done" and self._was_done():
+            return folder.read_summary()
         kept = results.kept()
         for id in kept:
             folder.write_artifact(id, results.artifact(id).files, results.certificate(id))
@@ -101,3 +104,10 @@ class Optimization:
         write_json(folder.summary, summary)
         folder.keep_artifacts(kept)
         return summary
+
+    def _was_done(self) -> bool:
+        try:
+            before = self._desk.folder.read_summary()
+        except InputError:
+            return False
+        return before["status"] == "done" and before.get("job_hash") == self._study.hash

@@ -103,6 +103,11 @@ def forget(folders: Iterable[str] | None = None) -> None:
             sys.modules.pop(name, None)
 
 
+def belongs(folder: Path | str, names: Iterable[str]) -> None:
+    """Notes modules that a job of this folder uses from elsewhere, to be forgotten with the folder's own."""
+    _brought.setdefault(str(folder), set()).update(names)
+
+
 _brought: dict[str, set[str]] = {}
 
 

@@ -1,61 +1,84 @@
-"""Which source files a user's own module depends on, so that editing any of them is noticed.
+"""Which source files a user's own code is made of, so that editing any of them is noticed.
 
 Read from the import statements, those inside functions as well; a module that is imported by a computed name is not
-seen. Files of other installed packages are left out: their versions stand for them.
+seen. Of installed packages the version stands for their files, but the package that a job names itself is read.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.metadata
 import importlib.util
+import site
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 
-def source_hash(name: str) -> str:
-    """A hash over the files of module `name` and of all of its own package or folder that it imports.
+@dataclass(frozen=True)
+class Sources:
+    """The files of modules by name, and the versions of the installed packages that they import."""
 
-    The module must be importable now. rayopt's own modules give the hash of nothing: they have a version.
-    """
-    total = hashlib.sha256()
-    for path in sorted(sources(name)):
-        total.update(path.read_bytes())
-    return total.hexdigest()
+    files: dict[str, Path] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        total = hashlib.sha256(repr(sorted(self.versions.items())).encode())
+        for _, path in sorted(self.files.items()):
+            total.update(path.read_bytes())
+        return total.hexdigest()
 
 
-def sources(name: str) -> set[Path]:
-    """The files of module `name` and of what it imports from its own package or folder."""
-    first = _file(name)
-    if first is None or name.partition(".")[0] == "rayopt":
-        return set()
-    home = _home(name, first)
-    found: set[Path] = set()
-    waiting = [name]
+def sources_of(names: Iterable[str]) -> Sources:
+    """What the modules `names`, which must be importable now, are made of; rayopt's own have a version instead."""
+    found = Sources()
+    waiting = [name for name in names if name.partition(".")[0] != "rayopt"]
+    read = {name.partition(".")[0] for name in waiting}
     seen: set[str] = set()
     while waiting:
         at = waiting.pop()
-        if at in seen:
+        top = at.partition(".")[0]
+        if at in seen or top == "rayopt" or top in sys.stdlib_module_names:
             continue
         seen.add(at)
         file = _file(at)
-        if file is None or not file.is_relative_to(home):
-            continue
-        found.add(file)
-        parent = at.rpartition(".")[0]
-        waiting += [parent] if parent else []
-        waiting += _imports(file, at)
+        if top not in read and _is_installed(top):
+            found.versions[top] = _version(top)
+        elif file is not None:
+            found.files[at] = file
+            parent = at.rpartition(".")[0]
+            waiting += [parent] if parent else []
+            waiting += _imports(file, at)
     return found
 
 
-def _home(name: str, file: Path) -> Path:
-    """The folder that holds all of the user's own code: of an installed package itself, else where it was found."""
-    depth = name.count(".") + (file.name == "__init__.py")
-    found_in = file.parents[depth]
-    installed = found_in.name in ("site-packages", "dist-packages")
-    return found_in / name.partition(".")[0] if installed and depth else found_in
+def forget_own_modules() -> None:
+    """Forgets every loaded module that is no installed package's, so that its file is read when it is next imported."""
+    tops = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"__main__", "__mp_main__"}
+    own = {top for top in tops if top != "rayopt" and not _is_installed(top)}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
+
+
+def _is_installed(top: str) -> bool:
+    """Whether a top-level module is an installed package's; one that is found nowhere counts as such."""
+    spec = _spec(top)
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    paths = sysconfig.get_paths()
+    homes = {paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()}
+    return not any(place and not any(Path(place).is_relative_to(home) for home in homes) for place in places)
+
+
+def _version(top: str) -> str:
+    try:
+        return importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(top), "__version__", ""))
 
 
 def _file(name: str) -> Path | None:

@@ -16,7 +16,7 @@ import rayopt.methods
 from rayopt import plugins, work
 from rayopt.engine import Of, Task
 from rayopt.plan import Node
-from rayopt.provenance import source_hash
+from rayopt.provenance import Sources, sources_of
 from rayopt.records import Artifact, Latency, Scores, Step, digest
 from rayopt.runs.cache import Entry
 from rayopt.tree import Chain
@@ -70,6 +70,7 @@ class Tasks:
     def __init__(self, bench: Bench, model_hash: str, where: str) -> None:
         self._bench = bench
         self._context = digest([model_hash, bench.data.sha256, bench.seed, versions(), _code_hash()])
+        self._folder = bench.source.folder
         self._timed_on = digest([machine(), versions()["onnxruntime"], bench.threads, where])
 
     def steps(self, chains: Iterable[Chain], original: str) -> list[Task]:
@@ -84,7 +85,7 @@ class Tasks:
 
     def evaluate(self, id: str, split: str, name: str, parent: str | None) -> Task:
         """The scores of model `id` on a split; the task's id is `ID:SPLIT`."""
-        where = plugin_hash(self._bench.metric, self._bench.source.folder) if ":" in self._bench.metric else ""
+        where = source_hash(self._bench.metric, self._folder) if ":" in self._bench.metric else ""
         parts = ["evaluate", split, self._bench.metric, where, self._context, self._bench.threads]
 
         def key(values: Mapping[str, Any]) -> str:
@@ -107,7 +108,7 @@ class Tasks:
     def _step(self, step: Step, name: str, original: str) -> Task:
         parent = step.parent or MODEL
         teacher = MODEL if original == step.id else original  # the step that makes the original has none to look at
-        own = plugin_hash(step.method, self._bench.source.folder) if "." in step.method else ""
+        own = source_hash(step.method, self._folder) if "." in step.method else ""
         parts = [step.method, step.version, dict(step.params), own, self._context]
 
         def key(values: Mapping[str, Any]) -> str:
@@ -140,11 +141,20 @@ class Codec:
         return Timed(tuple(Latency(**latency) for latency in entry.value["timed"]))
 
 
-def plugin_hash(name: str, folder: str) -> str:
-    """A hash of the source of a dotted path's module and of what it imports, so that editing it is noticed."""
+def source_hash(name: str, folder: str) -> str:
+    """A hash of the sources of a dotted path's module and of what it imports, so that editing them is noticed."""
+    return sources([name], folder).sha256
+
+
+def sources(names: Iterable[str], folder: str) -> Sources:
+    """The sources of modules (or `module:function`s) of a job's own."""
+    modules = [name.partition(":")[0] for name in names]
     with plugins.importable(folder):
-        plugins.module(name.partition(":")[0], name)
-        return source_hash(name.partition(":")[0])
+        for name in modules:
+            plugins.module(name, name)
+        found = sources_of(modules)
+    plugins.belongs(folder, found.files)
+    return found
 
 
 @functools.cache

@@ -39,6 +39,11 @@ class Chain:
         return self.steps[-1].id if self.steps else None
 
     @property
+    def own(self) -> set[str]:
+        """The dotted paths of methods that are the user's own."""
+        return {step.method for step in self.steps if "." in step.method}
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return tuple(step.label for step in self.steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all work of a job shares, sent to each machine once. `metric`: a name or `package.module:function`."""
+    """What all work of a job shares, sent to each machine once.
+
+    `metric` is a name or `package.module:function`; `code` a hash of all sources of the user's own that the job uses.
+    """
 
     data: Dataset
     source: ModelSource
     metric: str
     seed: int
     threads: int = 1
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,22 @@ def run_step(step: Step, model: Artifact | Made, original: Artifact | Made | Non
         context = methods.Context(bench.data, bench.source, None if original is None else _made(original), bench.seed)
         with _one_thread(method.accepts == "torch"):
             artifact = method.apply(_made(model), params, context)
-    if artifact.format != method.gives:
-        raise StepError(f"{step.method} gave a {artifact.format} model but promises {method.gives}")
+    _check(artifact, step.method, method.gives)
     return Made(artifact, time.perf_counter() - start)
+
+
+def _check(artifact: Any, name: str, gives: str) -> None:
+    """Whether a method, perhaps a user's own, gave what it owes; raises StepError."""
+    if not isinstance(artifact, Artifact):
+        raise StepError(f"{name} gave {type(artifact).__name__} instead of an Artifact")
+    if artifact.format != gives:
+        raise StepError(f"{name} gave a {artifact.format} model but promises {gives}")
+    if not artifact.files or not all(isinstance(content, bytes) for content in artifact.files.values()):
+        raise StepError(f"{name} gave an Artifact whose files are not bytes by name")
+    try:
+        json.dumps(dict(artifact.notes), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StepError(f"{name} gave notes that JSON cannot hold: {error}") from error
 
 
 def evaluate(model: Artifact | Made, split: str, bench: Bench) -> Scores:

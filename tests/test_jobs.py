@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,40 @@ def test_a_job_can_be_a_dict(points: tuple[np.ndarray, np.ndarray], tmp_path: Pa
         "measure": {"seconds": 0.01},
     }
     assert api.run(job, tmp_path / "out", address="inprocess")["name"] == "dict"
+
+
+def test_an_interrupted_repeat_does_not_undo_what_was_finished(
+    small_job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = small_job()
+    out = tmp_path / "out"
+    finished = api.run(job, out, address="inprocess", cache=tmp_path / "one")
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rayopt.work.time_together", stop)
+    with pytest.raises(KeyboardInterrupt):
+        api.run(job, out, address="inprocess", cache=tmp_path / "two")
+    assert json.loads((out / "summary.json").read_text()) == finished
+    assert (out / finished["baseline"]["path"] / "model.onnx").is_file()
+
+
+def test_two_runs_in_one_process_take_turns_and_give_the_same_bytes(
+    small_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    jobs = {seed: small_job(f"job{seed}", seed=seed) for seed in (1, 2)}
+    alone = {seed: api.run(job, tmp_path / f"alone{seed}", address="inprocess") for seed, job in jobs.items()}
+    together: dict[int, dict[str, Any]] = {}
+
+    def run(seed: int) -> None:
+        out, cache = tmp_path / f"together{seed}", tmp_path / f"cache{seed}"
+        together[seed] = api.run(jobs[seed], out, address="inprocess", cache=cache)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in jobs:
+        assert together[seed]["baseline"]["sha256"] == alone[seed]["baseline"]["sha256"]

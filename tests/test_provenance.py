@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+import torch
 
 from rayopt import plugins
-from rayopt.provenance import source_hash, sources
+from rayopt.provenance import Sources, sources_of
 
 FILES = {
     "network_of_a_test.py": (
@@ -33,51 +35,63 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "job"
 
 
-def hash_in(folder: Path) -> str:
-    plugins.forget()
+def found_in(folder: Path) -> Sources:
     with plugins.importable(folder):
-        plugins.module("network_of_a_test", "here")
-        return source_hash("network_of_a_test")
+        return sources_of(["network_of_a_test"])
 
 
 def test_imports_are_followed_wherever_they_stand(folder: Path) -> None:
-    with plugins.importable(folder):
-        found = {str(path.relative_to(folder)) for path in sources("network_of_a_test")}
-    assert found == FILES.keys() - {"unrelated_of_a_test.py"}
+    found = found_in(folder)
+    assert {str(path.relative_to(folder)) for path in found.files.values()} == FILES.keys() - {"unrelated_of_a_test.py"}
+    assert found.versions["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("name", FILES.keys() - {"unrelated_of_a_test.py"})
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"unrelated_of_a_test.py"}))
 def test_an_edit_changes_the_hash(folder: Path, name: str) -> None:
-    before = hash_in(folder)
-    assert hash_in(folder) == before
+    before = found_in(folder).sha256
+    assert found_in(folder).sha256 == before
     (folder / name).write_text(FILES[name] + "\n# edited")
-    assert hash_in(folder) != before
+    assert found_in(folder).sha256 != before
 
 
 def test_an_edit_elsewhere_does_not(folder: Path) -> None:
-    before = hash_in(folder)
+    before = found_in(folder).sha256
     (folder / "unrelated_of_a_test.py").write_text("# edited")
-    assert hash_in(folder) == before
+    assert found_in(folder).sha256 == before
 
 
-def test_a_foreign_package_is_neither_read_nor_imported(
+def test_what_is_found_outside_the_folder_is_read_but_not_imported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "elsewhere" / "foreign_of_a_test"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
     (package / "part.py").write_text("")
     monkeypatch.syspath_prepend(package.parent)
-    with plugins.importable(folder):
-        assert not [path for path in sources("network_of_a_test") if path.is_relative_to(package)]
+    found = found_in(folder)
+    before = found.sha256
+    assert found.files["foreign_of_a_test.part"] == package / "part.py"
     assert "foreign_of_a_test" not in sys.modules
+    (package / "part.py").write_text("# edited")
+    assert found_in(folder).sha256 != before
 
 
-def test_an_installed_package_is_followed_within_itself() -> None:
-    found = sources("click.testing")
-    assert Path(click.__file__) in found
-    assert {path.parent.name for path in found} == {"click"}
+def test_a_package_that_a_job_names_is_read_even_if_it_is_installed() -> None:
+    found = sources_of(["click.testing"])
+    assert found.files["click"] == Path(click.__file__)
+    assert {name.partition(".")[0] for name in found.files} == {"click"}
 
 
 def test_our_own_modules_have_a_version_instead() -> None:
-    assert sources("rayopt.models.zoo") == set()
+    assert sources_of(["rayopt.models.zoo"]) == Sources()
+
+
+def test_own_modules_are_forgotten_and_installed_ones_stay(tmp_path: Path) -> None:
+    code = (
+        "import click, network_of_a_test, sys\n"
+        "from rayopt.provenance import forget_own_modules\n"
+        "forget_own_modules()\n"
+        "assert 'network_of_a_test' not in sys.modules\n"
+        "assert {'click', 'rayopt.provenance', 'json'} <= set(sys.modules)"
+    )
+    (tmp_path / "network_of_a_test.py").write_text("import json")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -75,6 +75,7 @@ def check_parts(document: Document) -> list[Fault]:
 def prepare(job: Job, document: Document) -> Study:
     """Loads data, model and metric; raises InputError with the faults of all three."""
     from rayopt.results import Rules, Study
+    from rayopt.tasks import sources
     from rayopt.work import Bench, Timing, find_metric
 
     source = model_settings.source_of(job.model, document)
@@ -88,7 +89,10 @@ def prepare(job: Job, document: Document) -> Study:
         raise InputError(faults)
     metric = BY_TASK[data.task] if job.metric == "auto" else job.metric
     original, baseline, candidates, _ = _chains(job, document)
-    bench = Bench(data, source, metric, job.seed, job.measure.threads)
+    chains = (baseline, *candidates)
+    own = [job.model.factory, *([metric] if ":" in metric else []), *(name for chain in chains for name in chain.own)]
+    code = sources({name for name in own if name}, source.folder).sha256
+    bench = Bench(data, source, metric, job.seed, job.measure.threads, code)
     timing = Timing(job.measure.batch_sizes, job.measure.seconds)
     rules = Rules(job.max_accuracy_drop, job.objective, job.keep)
     return Study(job.model_dump(mode="json"), bench, *model, original, baseline, candidates, timing, rules)

@@ -17,7 +17,7 @@ from torch import nn
 from rayopt.errors import input_error
 from rayopt.models.settings import ModelSource
 from rayopt.plugins import importable, locate
-from rayopt.provenance import source_hash
+from rayopt.provenance import sources_of
 from rayopt.records import Artifact
 
 WEIGHTS = "weights.safetensors"
@@ -95,7 +95,7 @@ def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any,
         outputs = module(torch.tensor(example))
     total.update(np.round(outputs.double().numpy(), 4).tobytes())
     with importable(source.folder):
-        total.update(source_hash(str(settings.factory).partition(":")[0]).encode())
+        total.update(sources_of([str(settings.factory).partition(":")[0]]).sha256.encode())
     return total.hexdigest()
 
 

@@ -5,29 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import socket
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private.worker import get_dashboard_url
-from ray.exceptions import (
-    ObjectLostError,
-    OutOfMemoryError,
-    RayError,
-    RaySystemError,
-    RayTaskError,
-    TaskCancelledError,
-    WorkerCrashedError,
-)
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
-from rayopt.errors import WorkError, input_error
+from rayopt.errors import InputError, WorkError, input_error
 from rayopt.onray.processes import Family
 from rayopt.onray.token import private_token
-
-LOST = (WorkerCrashedError, OutOfMemoryError, ObjectLostError, RaySystemError)
+from rayopt.provenance import forget_own_modules
 
 
 class OnRay:
@@ -39,8 +32,9 @@ class OnRay:
     def __init__(self, address: str | None, cpus: int | None = None) -> None:
         self._family: Family | None = None
         self._token: Path | None = None
-        self.name = "a local Ray" if address is None else f"Ray at {address}"
         self._joined = ray.is_initialized()
+        at = joined_address() or address
+        self.name = f"Ray at {at}" if at else "a local Ray"
         if not self._joined:
             self._start(address, cpus)
         url = get_dashboard_url()  # type: ignore[no-untyped-call]
@@ -62,7 +56,7 @@ class OnRay:
             return Handle(None)
         args = [argument.value if isinstance(argument, Handle) else argument for argument in call.args]
         options = {"num_cpus": asked["CPU"], "num_gpus": asked.get("GPU", 0), "memory": asked.get("memory")}
-        reference = _perform.options(name=call.name, max_retries=0, **options).remote(call.function, *args)
+        reference = _perform.options(name=call.name, max_retries=0, **options).remote(call.code, call.function, *args)
         self._calls[reference] = call.id
         return Handle(reference)
 
@@ -126,8 +120,18 @@ class OnRay:
 
 
 @ray.remote
-def _perform(function: Any, *args: Any) -> Any:
-    return function(*args)
+def _perform(code: str, function: Any, *args: Any) -> Any:
+    """The result, or a Raised in its place: an exception of a user's own class may not survive the journey."""
+    if _last["code"] not in ("", code):
+        forget_own_modules()
+    _last["code"] = code
+    try:
+        return function(*args)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step raises ends that step only
+        return Raised("", describe(error), traceback.format_exc())
+
+
+_last = {"code": ""}  # the sources that this worker process has imported
 
 
 def _words(asked: Mapping[str, float]) -> str:
@@ -137,18 +141,13 @@ def _words(asked: Mapping[str, float]) -> str:
 
 def _report(id: str, reference: Any) -> Report:
     try:
-        return Returned(id, ray.get(reference))
-    except LOST as error:
-        return Vanished(id, _loss(error))
+        value = ray.get(reference)
     except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, BaseException) else error
-        if isinstance(cause, LOST):
-            return Vanished(id, _loss(cause))
-        return Raised(id, describe(cause), str(error))
-    except TaskCancelledError:
-        return Vanished(id, "the task was cancelled")
+        cause = error.cause if isinstance(error.cause, RayError) else error
+        return Vanished(id, _loss(cause))
     except RayError as error:
         return Vanished(id, _loss(error))
+    return Raised(id, value.reason, value.trace) if isinstance(value, Raised) else Returned(id, value)
 
 
 def _loss(error: BaseException) -> str:
@@ -160,23 +159,43 @@ def _loss(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
+def joined_address() -> str | None:
+    """The address of a Ray that the caller has connected to already, None where there is none."""
+    return str(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
+
+
 def _connect(address: str | None, cpus: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     with _quiet():
         try:
             if address is None:
                 # `local` never joins a cluster that happens to run here; the dashboard is for this machine alone.
-                ray.init(
-                    "local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False,
-                    logging_level=logging.ERROR, configure_logging=False,
-                )  # fmt: skip
+                ray.init("local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
             else:
-                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+                _knock(address)
+                ray.init(address, **quiet)
+        except InputError:
+            raise
         except ConnectionError as error:
-            raise input_error(
-                f"--address {address}", f"no Ray answers there ({error})", "check `ray status` there"
-            ) from error
-        except (RuntimeError, ValueError, OSError) as error:
-            raise WorkError(f"Ray could not be started: {error}") from error
+            raise _no_answer(address, error) from error
+        except Exception as error:
+            raise WorkError(f"Ray could not be started: {describe(error)}") from error
+
+
+def _knock(address: str) -> None:
+    """Whether anybody answers at `host:port`; Ray itself would try for minutes and not be stopped."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str | None, error: Exception) -> InputError:
+    remedy = "give the address that `ray status` on the cluster's head names, `auto`, or `inprocess`"
+    return input_error(f"--address {address}", f"no Ray answers there ({error})", remedy)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ import os
 import secrets
 from pathlib import Path
 
+from rayopt.errors import input_error
+
 
 def private_token() -> Path | None:
     """Makes the token for a Ray that is about to start, which asks for one by itself; gives its file.
@@ -23,11 +25,15 @@ def private_token() -> Path | None:
     ):
         return None
     path = Path.home() / ".ray" / "auth_token"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        remedy = "let HOME be a folder that you may write to, or set RAY_AUTH_TOKEN"
+        raise input_error(str(path), f"the token of Ray cannot be kept there: {error.strerror}", remedy) from error
     return path

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,9 @@ from rayopt.onray.backend import OnRay
 from rayopt.records import Need
 
 pytestmark = pytest.mark.ray
+
+PROGRAM = str(Path(sys.executable).parent / "rayopt")
+QUICKSTART = Path(__file__).parent.parent.parent / "jobs" / "quickstart.yaml"
 
 TREE = [
     {"any": ["nothing", [{"use": "prune_channels", "keep": 0.5}, {"use": "recover", "epochs": 1}]]},
@@ -175,3 +181,38 @@ def test_an_exclusive_call_has_the_node_to_itself(ray_session: str) -> None:
     assert len(found) == 3
     assert all(other_end <= start or other_start >= end for other_start, other_end in found.values())
     backend.close()
+
+
+def test_where_nobody_answers_is_said_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [PROGRAM, "run", str(QUICKSTART), "--address", f"127.0.0.1:{port}", "--out", "never"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"--address 127.0.0.1:{port}: no Ray answers there" in done.stderr
+
+
+def test_a_child_of_the_caller_is_left_alone(tmp_path: Path) -> None:
+    code = """
+import subprocess, sys, threading, time
+from rayopt.backend import Call
+from rayopt.onray.backend import OnRay
+backend = OnRay(None, cpus=1)
+child = subprocess.Popen(["sleep", "60"])
+handle = backend.submit(Call("a", "a", abs, (-4,)))
+while not (found := backend.wait(1.0)): pass
+assert found[0].value == 4, found
+backend.close()
+import psutil
+assert child.poll() is None, "the caller's own child was ended"
+child.kill()
+child.wait()
+assert psutil.Process().children() == [], psutil.Process().children()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=tmp_path)
