@@ -43,6 +43,7 @@ def run(
     with _ONE_AT_A_TIME:
         loaded = load(job, assignments)
         folder = RunFolder(run_folder(out, loaded.job.name))
+        _check_address(address)
         prepared = loaded.kind.prepare(loaded.job, loaded.document)
         folder.claim(prepared.hash, loaded.job.name, overwrite)
         try:
@@ -64,6 +65,13 @@ def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]
         finally:
             if desk.folder.summary.is_file():
                 write_report(desk.folder)
+
+
+def _check_address(address: str | None) -> None:
+    if address not in (None, IN_PROCESS):
+        from rayopt.onray.backend import knock
+
+        knock(str(address))
 
 
 def _place(address: str | None) -> str:

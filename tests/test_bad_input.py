@@ -265,7 +265,7 @@ def test_a_file_that_is_no_job(folder: Path, text: str | bytes, message: str) ->
         ),
         pytest.param(
             ("train: {epochs: 1}", "train: {epochs: 1}\nmetric: acuracy"),
-            "job.yaml:9: metric: unknown metric 'acuracy'; did you mean 'accuracy'? known: accuracy, log_loss, ",
+            "job.yaml:9: metric: unknown metric 'acuracy'; did you mean 'accuracy'? known: accuracy, auto, log_loss, ",
             id="metric",
         ),
         pytest.param(
@@ -304,6 +304,8 @@ def test_all_faults_of_a_file_come_together_with_their_own_lines(folder: Path) -
     places = [line.split(": ")[0] + " " + line.split(": ")[1] for line in refused(folder, text)]
     assert places == [
         "job.yaml:2 name",
+        "job.yaml:3 model",
+        "job.yaml:4 model.onnx",
         "job.yaml:9 train.epoch",
         "job.yaml:11 steps[0].any[1]",
         "job.yaml:12 steps[1].tools",
@@ -329,11 +331,11 @@ def test_what_shows_only_on_loading_comes_together_too(folder: Path) -> None:
             ("rayopt.models.zoo:mlp", "factories_for_bad_input:raises"),
             ("  args: {features: 4, outputs: 2, hidden: 8}\n", ""),
         )
-        + "metric: wrong\n"
+        + "metric: factories_for_bad_input:score\n"
     )
     assert [line.partition(";")[0] for line in refused(folder, text)] == [
         "job.yaml:5: data: the target has a single class (0)",
-        "job.yaml:12: metric: unknown metric 'wrong'",
+        "job.yaml:12: metric: factories_for_bad_input has no 'score'",
         "job.yaml:4: model.factory: factories_for_bad_input:raises raised ValueError: no such size",
     ]
 

@@ -29,7 +29,7 @@ def main() -> None:
 @click.group(context_settings=HELP)
 @click.version_option(package_name="rayopt")
 def cli() -> None:
-    """Makes models smaller, faster and better tuned, on this machine or a Ray cluster; measured and proven."""
+    """Makes models smaller and faster, on this machine or a Ray cluster; measured and proven."""
 
 
 @cli.command()

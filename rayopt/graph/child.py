@@ -6,6 +6,7 @@ As a program: `python -m rayopt.graph.child TOOL IN.onnx OUT.onnx MEMORY_BYTES`.
 
 from __future__ import annotations
 
+import ctypes
 import pkgutil
 import signal
 import subprocess
@@ -94,6 +95,8 @@ def _limit(memory_bytes: int) -> None:
         import resource
     except ImportError:  # Windows has no such limits; time is limited all the same
         return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: who kills our parent must not leave us behind
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -15,7 +15,7 @@ from rayopt.kinds import JobSettings
 from rayopt.models import settings as model_settings
 from rayopt.models.settings import ModelSettings, ModelSource
 from rayopt.records import Artifact
-from rayopt.spec import Document, Settings
+from rayopt.spec import Document, Settings, validate
 from rayopt.training.settings import FitSettings
 from rayopt.tree import Chain, TreeReader
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rayopt.results import Study
 
 T = TypeVar("T")
+METRICS = ("auto", "accuracy", "log_loss", "r2", "rmse")
 BY_TASK = {"classification": "accuracy", "regression": "r2"}
 
 
@@ -57,19 +58,28 @@ def check(job: Job, document: Document) -> list[Fault]:
         faults.append(
             document.fault(("train",), "an ONNX file cannot be trained", "leave `train:` out, or give a `factory:`")
         )
+    if job.metric not in METRICS and ":" not in job.metric:
+        remedy = did_you_mean(job.metric, [*METRICS, "package.module:function"])
+        faults.append(document.fault(("metric",), f"unknown metric {job.metric!r}", remedy))
     faults += _chains(job, document)[3]
     return faults
 
 
 def check_parts(document: Document) -> list[Fault]:
-    """Faults of the steps, for a job whose other fields are wrong."""
+    """Faults of model, data and steps, each if it can be read, for a job some of whose other fields are wrong."""
+    faults: list[Fault] = []
+    model, _ = validate(ModelSettings, document.data.get("model"), document)
+    data, _ = validate(DataSettings, document.data.get("data"), document)
+    faults += model_settings.check(model, document) if model else []
+    faults += data_settings.check(data, document) if data else []
     steps = document.data.get("steps")
-    if not isinstance(steps, list) or not steps:
-        return []
-    reader = TreeReader(document)
-    with plugins.importable(document.folder):
-        reader.chains(steps, ("steps",), Chain())
-    return [fault for fault in reader.faults if "but the chain holds" not in fault.problem]
+    if isinstance(steps, list) and steps:
+        reader = TreeReader(document)
+        with plugins.importable(document.folder):
+            reader.chains(steps, ("steps",), Chain(format=model.format if model else "torch"))
+        # Without the model nothing is known of what it may be used for.
+        faults += [one for one in reader.faults if model or "but the chain holds" not in one.problem]
+    return faults
 
 
 def prepare(job: Job, document: Document) -> Study:

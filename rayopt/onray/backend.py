@@ -172,18 +172,15 @@ def _connect(address: str | None, cpus: int | None) -> None:
                 # `local` never joins a cluster that happens to run here; the dashboard is for this machine alone.
                 ray.init("local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
             else:
-                _knock(address)
                 ray.init(address, **quiet)
-        except InputError:
-            raise
         except ConnectionError as error:
             raise _no_answer(address, error) from error
         except Exception as error:
             raise WorkError(f"Ray could not be started: {describe(error)}") from error
 
 
-def _knock(address: str) -> None:
-    """Whether anybody answers at `host:port`; Ray itself would try for minutes and not be stopped."""
+def knock(address: str) -> None:
+    """Raises InputError unless somebody answers at `host:port`; Ray itself would try for minutes and not be stopped."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from rayopt import kinds, loading, plugins
+from rayopt.kinds.optimize import METRICS
+from rayopt.measure.metrics import BUILT_IN
 
 NAMES = plugins.names("rayopt.kinds")
 ROOT = Path(__file__).parent.parent.parent
@@ -24,6 +26,10 @@ def test_it_has_every_part(name: str) -> None:
 
 def test_every_kind_has_a_job_that_shows_it() -> None:
     assert {loading.load(path).job.kind for path in JOBS} == set(NAMES)
+
+
+def test_the_metrics_that_a_job_may_name_are_those_that_there_are() -> None:
+    assert set(METRICS) == {"auto", *BUILT_IN}
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)

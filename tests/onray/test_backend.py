@@ -183,12 +183,12 @@ def test_an_exclusive_call_has_the_node_to_itself(ray_session: str) -> None:
     backend.close()
 
 
-def test_where_nobody_answers_is_said_at_once() -> None:
+def test_where_nobody_answers_is_said_at_once(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     done = subprocess.run(
-        [PROGRAM, "run", str(QUICKSTART), "--address", f"127.0.0.1:{port}", "--out", "never"],
+        [PROGRAM, "run", str(QUICKSTART), "--address", f"127.0.0.1:{port}", "--out", str(tmp_path / "out")],
         capture_output=True,
         text=True,
         timeout=60,
@@ -196,6 +196,7 @@ def test_where_nobody_answers_is_said_at_once() -> None:
     )
     assert done.returncode == 2
     assert f"--address 127.0.0.1:{port}: no Ray answers there" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_child_of_the_caller_is_left_alone(tmp_path: Path) -> None:
