@@ -99,7 +99,7 @@ class Optimization:
         kept = results.kept()
         for id in kept:
             folder.write_artifact(id, results.artifact(id).files, results.certificate(id))
-        environment = {**tasks.machine(), "timed_on": self._desk.where, "versions": tasks.versions()}
+        environment = {**results.machine(), "timed_on": self._desk.where, "versions": tasks.versions()}
         summary = {**results.summary(status, seconds), "environment": environment}
         write_json(folder.summary, summary)
         folder.keep_artifacts(kept)

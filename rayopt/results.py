@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rayopt.certificates import probe
 from rayopt.engine import Ended
 from rayopt.measure.choose import Candidate, Objective, pareto_front, recommend, verdict
+from rayopt.measure.machine import machine
 from rayopt.measure.metrics import Metric
 from rayopt.records import Artifact, Latency, Outcome, Scores, digest
 from rayopt.tasks import MODEL, versions
@@ -120,6 +121,11 @@ class Results:
         self._chosen = True
         others = [self._candidate(id) for id in self.timed() if id != self.base and id not in self.twins]
         self.front = pareto_front([one for one in others if not verdict(one, baseline, drop)])
+
+    def machine(self) -> dict[str, Any]:
+        """The machine that the baseline was timed on; this one before that."""
+        timed = self._values.get(f"{self.base}:time")
+        return dict(timed.machine) if timed else machine()
 
     def kept(self) -> list[str]:
         """The ids whose files stay: the baseline, the front, and all that were measured where the job says so."""

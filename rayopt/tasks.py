@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 import rayopt.methods
 from rayopt import plugins, work
 from rayopt.engine import Of, Task
+from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.provenance import Sources, sources_of
 from rayopt.records import Artifact, Latency, Scores, Step, digest
@@ -45,23 +45,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def machine() -> dict[str, Any]:
-    """What latencies depend on here: the processor and how many of them."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        named = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = named[0] if named else model
-    return {
-        "cpu": model,
-        "cpus": os.cpu_count(),
-        "architecture": platform.machine(),
-        "system": platform.system(),
-    }
 
 
 class Tasks:
@@ -129,7 +112,7 @@ class Codec:
         if isinstance(value, Scores):
             return Entry({"scores": asdict(value)}, {})
         if isinstance(value, Timed):
-            return Entry({"timed": [asdict(latency) for latency in value.latency]}, {})
+            return Entry({"timed": [asdict(latency) for latency in value.latency], "machine": value.machine}, {})
         raise TypeError(f"no cache entry for {type(value).__name__}")
 
     def decode(self, entry: Entry) -> Any:
@@ -138,7 +121,7 @@ class Codec:
             return Made(Artifact(told["format"], entry.files, told["notes"]), told["seconds"])
         if "scores" in entry.value:
             return Scores(**entry.value["scores"])
-        return Timed(tuple(Latency(**latency) for latency in entry.value["timed"]))
+        return Timed(tuple(Latency(**latency) for latency in entry.value["timed"]), entry.value["machine"])
 
 
 def source_hash(name: str, folder: str) -> str:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayopt import methods, plugins
@@ -52,9 +52,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Timed:
-    """The latencies of one model by batch size."""
+    """The latencies of one model by batch size, and the machine that they were taken on."""
 
-    latency: tuple[Latency, ...] = field(default_factory=tuple)
+    latency: tuple[Latency, ...]
+    machine: Mapping[str, Any]
 
 
 def run_step(step: Step, model: Artifact | Made, original: Artifact | Made | None, bench: Bench) -> Made:
@@ -102,6 +103,7 @@ def time_together(
     A model that the runtime does not run gets its error in place of its latencies; the others are timed all the same.
     """
     from rayopt.measure.latency import Rounds, interleave
+    from rayopt.measure.machine import alone, machine
     from rayopt.models.onnx_model import session, signature
 
     key = "the baseline itself"
@@ -115,11 +117,12 @@ def time_together(
             calls[id] = _calls(session(_made(model), bench.threads), rows, sizes)
         except StepError as error:
             found[id] = error
-    tables = [
-        interleave({id: by_size[size] for id, by_size in calls.items()}, key, size, Rounds(seconds=timing.seconds))
-        for size in sizes
-    ]
-    return {id: found.get(id) or Timed(tuple(table[id] for table in tables)) for id in ids}
+    with alone():
+        tables = [
+            interleave({id: by_size[size] for id, by_size in calls.items()}, key, size, Rounds(seconds=timing.seconds))
+            for size in sizes
+        ]
+    return {id: found.get(id) or Timed(tuple(table[id] for table in tables), machine()) for id in ids}
 
 
 def usable_batch_sizes(wanted: Sequence[int], fixed: int | None) -> tuple[int, ...]:
