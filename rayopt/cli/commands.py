@@ -51,7 +51,8 @@ def run(
         from rayopt.cli.progress import progress
         from rayopt.cli.show import show_summary
 
-        with progress() as watcher:
+        # stdout is for results: what a user's code or Ray prints meanwhile is progress.
+        with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
             summary = api.run(job, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher)
         show_summary(summary, api.run_folder(out, summary["name"]), as_json)
 

@@ -71,6 +71,17 @@ def test_json_is_one_document_on_stdout(small_job: Callable[..., Path], tmp_path
     assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "summary.json").read_text())
 
 
+def test_what_a_users_code_prints_is_no_result(small_job: Callable[..., Path], tmp_path: Path) -> None:
+    job = small_job(model={"factory": "chatty:build"})
+    (tmp_path / "job" / "chatty.py").write_text(
+        "from rayopt.models.zoo import mlp\ndef build():\n    print('hello')\n    return mlp(4, 2)\n"
+    )
+    words = ["run", str(job), "--out", str(tmp_path / "out"), "--address", "inprocess", "--json"]
+    result = CliRunner().invoke(cli, words)
+    assert json.loads(result.stdout)["status"] == "done"
+    assert "hello" in result.stderr
+
+
 def test_a_second_run_does_nothing_again(done: Path, small_job: Callable[..., Path]) -> None:
     lines = (done / "outcomes.jsonl").read_text()
     result = CliRunner().invoke(cli, ["run", str(small_job()), "--out", str(done), "--address", "inprocess"])
