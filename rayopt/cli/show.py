@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rayopt.certificates import Finding
+
+WIDE = 120  # from this many columns on, a table has a column for the steps ...
+LEAST_STEPS = 24  # ... if this many are left for it
 
 
 def show_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> None:
@@ -25,7 +31,8 @@ def show_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> Non
     if baseline is not None:
         best = summary["recommended"]["id"] if summary["recommended"] else None
         rows = [baseline, *summary["front"]]
-        _table(_columns(baseline), [_cells(row, baseline, summary, row["id"] == best) for row in rows])
+        columns = _columns(baseline, summary["metric"])
+        _table(columns, [_cells(row, baseline, summary, row["id"] == best) for row in rows])
     tried, failed = len(summary["candidates"]), len(summary["failed"])
     click.echo(f"{tried} candidates measured, {failed} failed; {summary['seconds']:.0f} s")
     click.echo(headline(summary))
@@ -59,7 +66,11 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
 
 
 def show_runs(folder: Path, as_json: bool) -> None:
-    """The runs below a folder."""
+    """The runs below a folder; raises InputError where there is no such folder."""
+    if not folder.is_dir():
+        from rayopt.errors import input_error
+
+        raise input_error(str(folder), "is no folder", "give the folder that run folders lie in")
     summaries = _summaries(sorted(folder.glob("*/summary.json"), key=lambda path: -path.stat().st_mtime))
     if as_json:
         _json([{"folder": str(path), "name": one["name"], "status": one["status"]} for path, one in summaries])
@@ -89,25 +100,26 @@ def show_comparison(folders: Sequence[Path], as_json: bool) -> None:
             rows.append([folder, *_cells(row, one["baseline"], one, bool(one["recommended"]))])
     if rows:
         first = next(one["baseline"] for one in found.values() if one["baseline"])
-        _table(["run", *_columns(first)], rows)
+        metrics = {one["metric"] for one in found.values() if one["baseline"]}
+        _table(["run", *_columns(first, " or ".join(sorted(metrics)))], rows)
 
 
-def _columns(baseline: Mapping[str, Any]) -> list[str]:
-    return ["model", "size", *(f"batch {size}" for size in baseline["latency_ms"]), "accuracy", "steps"]
+def _columns(baseline: Mapping[str, Any], metric: str) -> list[str]:
+    return ["model", "size", *(f"batch {size}" for size in baseline["latency_ms"]), metric, "steps"]
 
 
 def _cells(row: Mapping[str, Any], baseline: Mapping[str, Any], summary: Mapping[str, Any], best: bool) -> list[str]:
     """One row; figures in brackets are shares of the baseline's."""
-    from rayopt.report.formats import format_score, format_size
+    from rayopt.report.formats import format_score, format_share, format_size
 
     is_baseline = row["id"] == baseline["id"]
-    share = "" if is_baseline else f" ({row['size_bytes'] / baseline['size_bytes']:.2f})"
+    share = "" if is_baseline else f" ({format_share(row['size_bytes'] / baseline['size_bytes'])})"
     latencies = []
     for batch in baseline["latency_ms"]:
         if batch not in row["latency_ms"]:
             latencies.append("-")
             continue
-        ratio = "" if is_baseline else f" ({row['latency_ratio'][batch]:.2f})"
+        ratio = "" if is_baseline else f" ({format_share(row['latency_ratio'][batch])})"
         latencies.append(f"{row['latency_ms'][batch]:.3g} ms{ratio}")
     return [
         f"{row['id']}{' *' if best else ''}",
@@ -143,8 +155,30 @@ def _summaries(paths: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
+    """Prints a table as wide as the terminal; a file or a pipe has no width of its own: nothing is cut there."""
     from rich.console import Console
+
+    # What is in the cells is the user's: brackets and colons in it mean nothing.
+    width = None if sys.stdout.isatty() else 200
+    print_table(Console(highlight=False, markup=False, emoji=False, width=width), columns, rows)
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows whose last cell is the steps; where they do not fit beside the figures they go below them."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    figures = sum(width + 2 for width in widths[:-1])
+    frame = len(widths) + 3
+    if console.width >= WIDE and figures + min(widths[-1], LEAST_STEPS) + frame <= console.width:
+        _print_wide(console, columns, rows)
+    elif figures <= console.width:
+        _print_lines(console, columns, rows, widths[:-1])
+    else:
+        _print_blocks(console, columns, rows)
+
+
+def _print_wide(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A line a row, steps in the last column."""
+    from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -153,8 +187,42 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table.add_column(columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*row)
-    # A file or a pipe has no width of its own: nothing is cut there.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    console.print(table)
+
+
+def _print_lines(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]
+) -> None:
+    """A line of figures a row, its steps below."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    lines = ["", line(columns[:-1]), "─" * console.width]
+    for row in rows:
+        lines += [line(row[:-1]), *_fill(row[-1].split(" > "), " > ", console.width)]
+    console.print("\n".join([*lines, ""]), soft_wrap=True)
+
+
+def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Lines of named figures below each row's name: for more figures than fit on one."""
+    lines = [""]
+    for row in rows:
+        named = [f"{column} {cell}" for column, cell in zip(columns[1:-1], row[1:-1], strict=True)]
+        lines += [row[0], *_fill(named, ", ", console.width), *_fill(row[-1].split(" > "), " > ", console.width)]
+    console.print("\n".join([*lines, ""]), soft_wrap=True)
+
+
+def _fill(parts: Sequence[str], between: str, width: int) -> list[str]:
+    """Parts in indented lines, broken between them and within one only if it is longer than a line."""
+    lines = [""]
+    for number, part in enumerate(parts):
+        part += between.rstrip() if number < len(parts) - 1 else ""
+        if lines[-1] and len(lines[-1]) + 1 + len(part) > width - 4:
+            lines.append(part)
+        else:
+            lines[-1] += f" {part}" if lines[-1] else part
+    return [f"    {short}" for line in lines for short in textwrap.wrap(line, width - 4)]
 
 
 def _json(value: Any) -> None:

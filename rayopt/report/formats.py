@@ -21,9 +21,14 @@ def format_ms(milliseconds: float) -> str:
 
 
 def format_factor(factor: float) -> str:
-    """A factor: 1.03x, 4.2x, 120x."""
-    decimals = 2 if factor < 1.1 else 1 if factor < 99.95 else 0
+    """A factor, its small gains in full: two decimals below 2, one below 100, none above: 1.09x, 4.2x, 26.7x, 120x."""
+    decimals = 2 if factor < 1.995 else 1 if factor < 99.95 else 0
     return f"{factor:.{decimals}f}x"
+
+
+def format_share(share: float) -> str:
+    """A part of a whole, or a multiple of it, in little room: 0.56, 7.90, 0.0021."""
+    return f"{share:.2f}" if share >= 0.1 else format_digits(share, 2)
 
 
 def format_score(value: float, metric: str) -> str:
