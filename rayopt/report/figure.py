@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,9 +23,9 @@ LABELS = {
     "front": "on the front",
     "baseline": "baseline",
     "beaten": "beaten by another",
-    "slower": "not faster than the baseline",
+    "slower": "not faster at some batch size",
     "larger": "larger than the baseline",
-    "budget": "over the accuracy budget",
+    "budget": "over the {metric} budget",
     "untimed": "not timed",
     "other": "other",
 }
@@ -41,6 +42,7 @@ SYMBOLS = {
 }
 WIDE = 3  # from this ratio of largest to smallest on, an axis is logarithmic
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "var(--ink)"}
+LONGEST_NAME, HOVER_WIDTH = 22, 48  # in characters: a title that is too long is cut at both ends of its axis
 LARGEST_PX, SMALLEST_PX = 36, 12
 
 
@@ -76,7 +78,7 @@ class Scale:
 
 def views(found: Sheet) -> list[dict[str, Any]]:
     """The figures with labels for choosing among them; first the metric by latency at the largest batch size."""
-    score, size = _score_axis(found), Axis("size", "bytes", lambda row: Interval(row.size_bytes))
+    score, size = _score_axis(found), _size_axis(found)
     latencies = {batch: _latency_axis(batch) for batch in reversed(found.batch_sizes)}
     pairs = [(f"{found.metric} by latency, batch {batch}", axis, score) for batch, axis in latencies.items()]
     pairs.append((f"{found.metric} by size", size, score))
@@ -104,18 +106,23 @@ def _score_axis(found: Sheet) -> Axis:
     base = found.baseline.selection if found.baseline else None
     sign = -1 if found.higher_is_better else 1
     return Axis(
-        title=f"{_plain(found.metric)}, selection split",
+        title=f"{_name(found)}, selection split",
         unit="share" if found.metric == "accuracy" else "number",
         read=lambda row: row.selection,
         limit=base.value + sign * found.max_drop if base else None,
-        limit_label="accuracy budget" if found.metric == "accuracy" else f"{_plain(found.metric)} budget",
+        limit_label=f"{_name(found)} budget",
         higher_is_better=found.higher_is_better,
     )
 
 
 def _latency_axis(batch: str) -> Axis:
-    title = f"latency to the baseline, batch {batch}"
+    title = f"relative latency, batch {batch}"
     return Axis(title, "ratio", lambda row: row.ratio(batch), 1.0, "as fast as the baseline")
+
+
+def _size_axis(found: Sheet) -> Axis:
+    limit = found.baseline.size_bytes if found.baseline else None
+    return Axis("size", "bytes", lambda row: Interval(row.size_bytes), limit, "as large as the baseline")
 
 
 def _scale(axis: Axis, rows: Sequence[Row]) -> Scale:
@@ -140,7 +147,7 @@ def _trace(found: Sheet, group: str, rows: list[Row], x: Axis, y: Axis) -> dict[
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": LABELS[group],
+        "name": _legend(found, group, rows),
         "zorder": len(LABELS) - list(LABELS).index(group),
         **_points("x", rows, x, color),
         **_points("y", rows, y, color),
@@ -154,6 +161,14 @@ def _trace(found: Sheet, group: str, rows: list[Row], x: Axis, y: Axis) -> dict[
             "opacity": 1,
         },
     }
+
+
+def _legend(found: Sheet, group: str, rows: list[Row]) -> str:
+    """What a symbol stands for; a verdict that has no group of its own stands for itself."""
+    verdicts = {row.verdict for row in rows}
+    if group == "other" and len(verdicts) == 1:
+        return _plain(_short(verdicts.pop()))
+    return LABELS[group].format(metric=_name(found))
 
 
 def _label(trace: dict[str, Any], across: Scale) -> None:
@@ -311,14 +326,14 @@ def _limit_labels(x: Axis, y: Axis, across: Scale, up: Scale) -> list[dict[str, 
 
 def _hover(row: Row, found: Sheet) -> str:
     """Steps and figures in plotly's small subset of HTML."""
-    lines = [f"<b>{_plain(row.id)}</b> {_plain(row.verdict)}"]
-    lines += [f"  {_plain(step)}" for step in row.steps]
+    lines = [f"<b>{_plain(row.id)}</b>", *_wrapped(row.told)]
+    lines += [f"  {line}" for step in row.steps for line in _wrapped(step)]
     ratio = f", {format_ratio(Interval(row.size_ratio))}" if row.size_ratio is not None else ""
     lines.append(f"{format_size(row.size_bytes)}{ratio}")
     for split, score in (("selection", row.selection), ("test", row.test)):
         if score:
-            lines.append(f"{_plain(found.metric)} {format_score_interval(score, found.metric)}, {split}")
-    lines += [f"{_plain(name)} {format_score(value, name)}" for name, value in row.others.items()]
+            lines += _wrapped(f"{found.metric} {format_score_interval(score, found.metric)}, {split}")
+    lines += [line for name, value in row.others.items() for line in _wrapped(f"{name} {format_score(value, name)}")]
     for speed in row.speeds:
         ratio = f", {format_ratio(speed.ratio)}" if speed.ratio else ""
         lines.append(f"batch {speed.batch_size}: {format_ms(speed.latency_ms)}{ratio}")
@@ -335,6 +350,20 @@ def _diameter(share: float, group: str) -> float:
 
 def _outline(group: str, color: str) -> str:
     return color if SYMBOLS[group].endswith("open") else "var(--surface)"
+
+
+def _name(found: Sheet) -> str:
+    return _plain(_short(found.metric))
+
+
+def _short(name: str) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _wrapped(text: str) -> list[str]:
+    """User text in lines that fit into a small window."""
+    return [_plain(line) for line in textwrap.wrap(text, HOVER_WIDTH)]
 
 
 def _plain(text: str) -> str:

@@ -29,6 +29,7 @@ def render(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
         sheet=found,
         headline=rows.headline(summary),
         cards=rows.cards(found),
+        endings=rows.endings(summary),
         views=figures,
         plotly=_plotly() if figures else None,
         job=yaml.safe_dump(plan["job"], sort_keys=False, allow_unicode=True) if plan.get("job") else "",

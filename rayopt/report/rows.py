@@ -22,8 +22,7 @@ from rayopt.report.formats import (
 
 Json = Mapping[str, Any]
 
-SAME_FILE = "the same file as "
-GROUPS = {
+GROUPS = {  # verdicts that are not listed here are shown as they are, in the group "other"
     "recommended": "recommended",
     "on the front": "front",
     "baseline": "baseline",
@@ -34,6 +33,7 @@ GROUPS = {
     "over the accuracy budget": "budget",
     "not timed": "untimed",
 }
+OVER_BUDGET = next(verdict for verdict, group in GROUPS.items() if group == "budget")
 ORDER = (*dict.fromkeys(GROUPS.values()), "other", "same")
 
 
@@ -58,7 +58,10 @@ class Speed:
 
 @dataclass(frozen=True)
 class Row:
-    """One model. `group` is what its verdict amounts to, `twins` the chains that gave the very same file."""
+    """One model. `group` is what its verdict amounts to, `twins` the chains that gave the very same file.
+
+    `lags` are the batch sizes, as words, at which it is slower than the baseline or may be.
+    """
 
     id: str
     steps: tuple[str, ...]
@@ -73,6 +76,12 @@ class Row:
     sha256: str
     others: Mapping[str, float]
     twins: tuple[tuple[str, ...], ...] = ()
+    lags: str = ""
+
+    @property
+    def told(self) -> str:
+        """The verdict, and for a model that is not faster at which batch size: one view shows only one of them."""
+        return f"{self.verdict} {self.lags}" if self.group == "slower" and self.lags else self.verdict
 
     @property
     def shown(self) -> Interval | None:
@@ -103,6 +112,15 @@ class Sheet:
     def title(self) -> str:
         """The metric's name at the start of a line; other names than rayopt's own are left as they are."""
         return "Accuracy" if self.metric == "accuracy" else self.metric
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A step that gave no model for a reason, and the chains, as id and steps, that all ended there."""
+
+    step: str
+    reason: str
+    chains: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -148,11 +166,12 @@ def sheet(summary: Json) -> Sheet:
     baseline = summary.get("baseline")
     best = (summary.get("recommended") or {}).get("id")
     models = {one["id"]: one for one in (baseline, *summary.get("candidates", ())) if one}
-    rows = [_row(one, best, baseline, models) for one in models.values()]
+    metric = str(summary.get("metric", "accuracy"))
+    rows = [_row(one, best, metric, baseline, models) for one in models.values()]
     by_id = {row.id: row for row in rows}
     batch_sizes = {speed.batch_size for row in rows for speed in row.speeds}
     return Sheet(
-        metric=str(summary.get("metric", "accuracy")),
+        metric=metric,
         higher_is_better=bool(summary.get("higher_is_better", True)),
         max_drop=float(summary.get("max_accuracy_drop", 0)),
         batch_sizes=tuple(sorted(batch_sizes, key=lambda size: (len(size), size))),
@@ -170,6 +189,15 @@ def cards(found: Sheet) -> list[Card]:
     speeds = [_speed_card(base, best, batch_size) for batch_size in found.batch_sizes]
     made = [_size_card(base, best), *speeds, _score_card(found, base, best)]
     return [card for card in made if card]
+
+
+def endings(summary: Json) -> list[Ending]:
+    """Why chains gave no model: those that ended at the same step for the same reason are told of once."""
+    found: dict[tuple[str, str], list[tuple[str, tuple[str, ...]]]] = {}
+    for one in summary.get("failed") or ():
+        why = str(one.get("step", "")), str(one.get("reason", ""))
+        found.setdefault(why, []).append((str(one.get("id", "")), tuple(one.get("steps") or ())))
+    return [Ending(step, reason, tuple(chains)) for (step, reason), chains in found.items()]
 
 
 def format_ratio(ratio: Interval) -> str:
@@ -243,15 +271,14 @@ def _ends(score: Interval) -> tuple[float, float, float]:
     return low, high, score.value
 
 
-def _row(model: Json, best: str | None, baseline: Json | None, models: Mapping[str, Json]) -> Row:
+def _row(model: Json, best: str | None, metric: str, baseline: Json | None, models: Mapping[str, Json]) -> Row:
     id = model["id"]
-    verdict = "recommended" if id == best else str(model.get("verdict", ""))
-    same = verdict.startswith(SAME_FILE)
+    verdict = "recommended" if id == best else str(model.get("verdict") or "no verdict")
     return Row(
         id=id,
         steps=tuple(model.get("steps", ())),
-        verdict=verdict,
-        group="same" if same else GROUPS.get(verdict, "other"),
+        verdict=f"over the {metric} budget" if verdict == OVER_BUDGET else verdict,
+        group="same" if model.get("twin_of") else GROUPS.get(verdict, "other"),
         size_bytes=model["size_bytes"],
         size_ratio=model["size_bytes"] / baseline["size_bytes"] if baseline else None,
         selection=_selection(model),
@@ -260,8 +287,20 @@ def _row(model: Json, best: str | None, baseline: Json | None, models: Mapping[s
         path=model.get("path"),
         sha256=str(model.get("sha256", "")),
         others=model.get("others") or {},
-        twins=tuple(tuple(one.get("steps", ())) for one in models.values() if one.get("verdict") == f"{SAME_FILE}{id}"),
+        twins=tuple(tuple(one.get("steps", ())) for one in models.values() if one.get("twin_of") == id),
+        lags=_lags(model, baseline) if baseline and id != baseline["id"] else "",
     )
+
+
+def _lags(model: Json, baseline: Json) -> str:
+    """Where a model is not measurably faster: `at batch 1 and 32`; empty where it is faster everywhere."""
+    lows, highs = baseline.get("latency_ratio_low") or {}, model.get("latency_ratio_high") or {}
+    ratios = model.get("latency_ratio") or {}
+    slow = [size for size, ratio in ratios.items() if (highs.get(size) or ratio or 0) >= min(1, lows.get(size) or 1)]
+    if len(slow) == len(ratios) > 1:
+        return "at every batch size"
+    *most, last = slow or [""]
+    return f"at batch {', '.join(most)} and {last}" if most else f"at batch {last}" if last else ""
 
 
 def _selection(model: Json) -> Interval | None:

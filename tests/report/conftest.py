@@ -9,6 +9,7 @@ import pytest
 BASELINE = "ba5e00000000"
 BEST = "be5700000000"
 CHAIN = ["train", "export_onnx"]
+LONG = "mean_absolute_percentage_error_of_the_weekly_demand_forecast"
 
 
 def model(
@@ -35,6 +36,7 @@ def model(
         "latency_ratio_low": {batch: ratio * 0.98 for batch, ratio in batches.items()},
         "latency_ratio_high": {batch: ratio * 1.03 for batch, ratio in batches.items()},
         "verdict": verdict,
+        "twin_of": None,
         "seconds": 4.57,
     }
 
@@ -68,7 +70,8 @@ def summary() -> dict[str, Any]:
             ),
             model("1a0000000000", "larger than the baseline", 2_036_802, (0.9, 0.9), 0.9693, "fold"),
             model("707000000000", "not timed", 302_111, (), 0.9693, "late"),
-            model("5a0000000000", f"the same file as {BEST}", 103_780, (0.56, 0.24), 0.9705, "optimize_graph"),
+            model("5a0000000000", f"the same file as {BEST}", 103_780, (0.56, 0.24), 0.9705, "optimize_graph")
+            | {"twin_of": BEST},
             *front,
         ],
         "failed": [
@@ -83,6 +86,30 @@ def summary() -> dict[str, Any]:
             "versions": {"python": "3.11.7", "rayopt": "0.1.0"},
         },
     }
+
+
+@pytest.fixture
+def crowded(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same run as a regression in which everything that can be long is: names, chains, reasons, paths, figures."""
+    path = "/mnt/data/a_project_with_a_long_name/" * 6 + "model.onnx"
+    summary |= {
+        "name": "demand_forecast_" * 6,
+        "metric": LONG,
+        "higher_is_better": False,
+        "max_accuracy_drop": 12345.678,
+        "caution": f"on the test split, which had no say in the choice, {LONG} is 23456 worse than the baseline's",
+    }
+    for one in {id(one): one for one in (summary["baseline"], *summary["candidates"])}.values():
+        for name in ("accuracy", "accuracy_low", "accuracy_high", "selection_accuracy"):
+            one[name] = 1_234_567.8 * one[name]
+        for name in ("latency_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high"):
+            figures = list(one[name].values())
+            one[name] = {str(2**power): figures[power % 2] for power in range(8)} if figures else {}
+        one["steps"] = [*one["steps"], "a_method_of_a_plug_in_" * 3 + f"(path='{path}')"]
+        one["others"] = {LONG + "_squared": 1.5}
+    summary["failed"][0] |= {"step": "recover_" * 20, "steps": ["recover_" * 20], "reason": "x" * 500}
+    summary["environment"] |= {"cpu": path, "versions": {LONG: "2.13.0+" + "local" * 20}}
+    return summary
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ def test_the_plot_has_a_point_for_each_timed_file(open_page: Any, summary: dict[
 
 def test_pointing_shows_steps_and_figures(open_page: Any, summary: dict[str, Any]) -> None:
     page = open_page(summary)
+    page.locator("#plot").scroll_into_view_if_needed()
     box = page.locator(POINTS).last.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     hover = page.locator("#plot .hoverlayer")
@@ -126,12 +127,43 @@ def test_the_body_never_overflows(open_page: Any, summary: dict[str, Any], width
     assert page.screenshot(full_page=True)
 
 
+OVERFLOWING = """[...document.querySelectorAll("body *")]
+  .filter(one => !one.closest(".scroll table, svg, pre") && one.getClientRects().length && one.clientWidth)
+  .filter(one => !one.matches(".scroll") && one.scrollWidth > one.clientWidth + 1)
+  .map(one => `${one.tagName} ${one.className}: ${one.scrollWidth} in ${one.clientWidth}`)"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_whatever_is_long_stays_within_its_box(open_page: Any, crowded: dict[str, Any], width: int) -> None:
+    page = open_page(crowded, viewport={"width": width, "height": 900})
+    assert page.locator(POINTS).count() == 8
+    assert page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]") == [width, width]
+    assert page.evaluate(OVERFLOWING) == []
+
+
+def test_scores_stay_within_their_card(open_page: Any, summary: dict[str, Any]) -> None:
+    page = open_page(summary | {"metric": "r2"}, viewport={"width": 1280, "height": 900})
+    assert page.locator(".cards li").count() == 4
+    assert page.evaluate(OVERFLOWING) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_caution_is_seen_without_its_color(open_page: Any, summary: dict[str, Any], scheme: str) -> None:
+    page = open_page(summary | {"caution": "worse on the test split"}, color_scheme=scheme)
+    note = page.get_by_role("note")
+    assert note.inner_text().replace("\n", "") == "⚠Caution: worse on the test split."
+    assert note.evaluate("one => parseFloat(getComputedStyle(one).borderLeftWidth)") >= 4
+    assert note.evaluate("one => getComputedStyle(one).backgroundColor !== 'rgba(0, 0, 0, 0)'")
+
+
 def test_colors_follow_the_scheme(open_page: Any, summary: dict[str, Any]) -> None:
+    from playwright.sync_api import expect
+
     page = open_page(summary, color_scheme="light")
     fill = f"getComputedStyle(document.querySelector('{POINTS}')).fill"
     light = page.evaluate(fill)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{fill} !== '{light}'")
+    expect(page.locator(POINTS).first).not_to_have_css("fill", light)  # a string to wait for would have to be evaluated
 
 
 def test_scripts_in_user_text_do_not_run(open_page: Any, summary: dict[str, Any]) -> None:

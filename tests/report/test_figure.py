@@ -49,6 +49,38 @@ def test_a_budget_of_a_loss_is_above_the_baseline(summary: dict[str, Any]) -> No
     assert area["y1"] == horizontal["y0"]
 
 
+def test_sizes_end_at_the_baseline(summary: dict[str, Any]) -> None:
+    by_size = next(view for view in views(sheet(summary)) if view["label"] == "accuracy by size")
+    area, vertical, _ = by_size["layout"]["shapes"]
+    assert area["x1"] == vertical["x0"] == summary["baseline"]["size_bytes"]
+
+
+def test_a_slower_model_in_the_shaded_area_says_at_which_batch_size(summary: dict[str, Any]) -> None:
+    slow = summary["candidates"][0]
+    for name in ("latency_ratio", "latency_ratio_low", "latency_ratio_high"):
+        slow[name]["32"] = 0.5
+    view = views(sheet(summary))[0]
+    trace = next(trace for trace in view["data"] if trace.get("name") == LABELS["slower"])
+    at = trace["x"].index(0.5)
+    assert trace["x"][at] < view["layout"]["shapes"][0]["x1"]
+    assert "slower than the baseline at batch 1<br>" in trace["hovertext"][at]
+
+
+def test_a_verdict_that_is_not_known_stands_for_itself(summary: dict[str, Any]) -> None:
+    summary["candidates"][0]["verdict"] = "not compared yet"
+    assert "not compared yet" in [trace.get("name") for trace in views(sheet(summary))[0]["data"]]
+    summary["candidates"][1]["verdict"] = "<b>"
+    assert "other" in [trace.get("name") for trace in views(sheet(summary))[0]["data"]]
+
+
+def test_long_names_fit(crowded: dict[str, Any]) -> None:
+    for view in views(sheet(crowded)):
+        names = [trace["name"] for trace in view["data"] if "name" in trace]
+        assert max(map(len, [*names, *(one["text"] for one in view["layout"]["annotations"])])) <= 38
+        for trace in view["data"]:
+            assert all(len(line) <= 60 for hover in trace.get("hovertext", ()) for line in hover.split("<br>"))
+
+
 def test_everything_is_within_its_axes(summary: dict[str, Any]) -> None:
     for view in views(sheet(summary)):
         for letter in "xy":

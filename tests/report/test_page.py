@@ -97,6 +97,23 @@ def test_user_text_is_text(summary: dict[str, Any], plan: dict[str, Any]) -> Non
     assert views[0]["label"].startswith(EVIL)
 
 
+def test_chains_that_ended_alike_share_one_reason(summary: dict[str, Any], plan: dict[str, Any]) -> None:
+    one = summary["failed"][0] | {"reason": "nothing left to prune"}
+    summary["failed"] = [one | {"id": f"fa{number}", "steps": [f"pruned {number}"]} for number in range(9)]
+    source = render(summary, plan)
+    assert source.count("nothing left to prune") == 1
+    assert "<summary>9 chains</summary>" in source
+    assert all(f"<li>pruned {number}</li>" in source for number in range(9))
+
+
+def test_only_accuracy_is_called_accuracy(summary: dict[str, Any], plan: dict[str, Any]) -> None:
+    source = render(summary | {"metric": "mae", "higher_is_better": False}, plan)
+    shown = source[source.index("<body>") : source.index("<script>", source.index("<body>"))]
+    page = Page(source)
+    assert "mae, test split" in page.texts["h2"]
+    assert "accuracy" not in re.sub(r"max_accuracy_drop", "", shown).lower()
+
+
 def empty(summary: dict[str, Any]) -> dict[str, Any]:
     return summary | {"baseline": None, "recommended": None, "front": [], "candidates": []}
 

@@ -14,7 +14,7 @@ from rayopt.report.rows import Interval, headline, sheet
 
 def test_headline_of_a_recommendation(summary: dict[str, Any]) -> None:
     assert headline(summary) == (
-        "recommended be5700000000: 10.0x smaller, 1.8x faster at batch 1, 4.2x faster at batch 32, "
+        "recommended be5700000000: 10.0x smaller, 1.79x faster at batch 1, 4.2x faster at batch 32, "
         "accuracy 98.1 % (baseline 98.1 %, n=359)"
     )
 
@@ -98,6 +98,59 @@ def test_every_verdict_that_choosing_gives_has_a_group() -> None:
     assert {verdict(one, baseline, 0.1) for one in tried} < set(rows.GROUPS)
 
 
+def test_a_verdict_that_is_not_known_is_shown_as_it_is(summary: dict[str, Any]) -> None:
+    first, second = summary["candidates"][:2]
+    first["verdict"], second["verdict"] = "not compared yet", None
+    found = {row.id: (row.group, row.told) for row in sheet(summary).rows}
+    assert found[first["id"]] == ("other", "not compared yet")
+    assert found[second["id"]] == ("other", "no verdict")
+
+
+def test_twins_are_known_by_what_they_are_twins_of(summary: dict[str, Any]) -> None:
+    twin = next(one for one in summary["candidates"] if one["twin_of"])
+    twin["verdict"] = "in other words"
+    found = sheet(summary)
+    assert (found.rows[-1].id, found.rows[-1].group) == (twin["id"], "same")
+    assert found.rows[0].twins == (tuple(twin["steps"]),)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "told"),
+    [
+        ({"1": 0.5, "32": 1.2}, "slower than the baseline at batch 32"),
+        ({"1": 1.1, "8": 0.5, "32": 1.2}, "slower than the baseline at batch 1 and 32"),
+        ({"1": 1.1, "32": 1.2}, "slower than the baseline at every batch size"),
+        (
+            {"1": 0.5, "32": 0.97},
+            "slower than the baseline at batch 32",
+        ),  # 0.97 * 1.03 is above the noise floor of 0.98
+        ({"32": 1.2}, "slower than the baseline at batch 32"),
+        ({}, "slower than the baseline"),
+    ],
+)
+def test_a_slower_model_says_where(summary: dict[str, Any], ratios: dict[str, float], told: str) -> None:
+    slow = summary["candidates"][0]
+    slow |= {"latency_ratio": ratios, "latency_ratio_high": {size: ratio * 1.03 for size, ratio in ratios.items()}}
+    slow["latency_ms"] = dict(ratios)
+    assert next(row.told for row in sheet(summary).rows if row.id == slow["id"]) == told
+
+
+def test_the_budget_is_of_the_metric(summary: dict[str, Any]) -> None:
+    row = next(row for row in sheet(summary | {"metric": "mae"}).rows if row.group == "budget")
+    assert row.told == "over the mae budget"
+
+
+def test_chains_that_ended_alike_are_told_of_together(summary: dict[str, Any]) -> None:
+    chains = [{"id": str(number), "steps": ["prune", f"then {number}"]} for number in range(3)]
+    alike = [{**chain, "step": "prune", "reason": "nothing left"} for chain in chains]
+    summary["failed"] = [alike[0], {**alike[1], "reason": "another"}, alike[2]]
+    assert rows.endings(summary) == [
+        rows.Ending("prune", "nothing left", (("0", ("prune", "then 0")), ("2", ("prune", "then 2")))),
+        rows.Ending("prune", "another", (("1", ("prune", "then 1")),)),
+    ]
+    assert rows.endings({}) == []
+
+
 def test_scores_keep_their_splits_apart(summary: dict[str, Any]) -> None:
     found = sheet(summary)
     best, beaten = found.rows[0], found.rows[3]
@@ -112,7 +165,7 @@ def test_cards_compare_and_bars_show_the_ratio(summary: dict[str, Any]) -> None:
     cards = rows.cards(sheet(summary))
     assert [(card.title, card.figure, card.word) for card in cards] == [
         ("Size", "10.0x", "smaller"),
-        ("Latency, batch 1", "1.8x", "faster"),
+        ("Latency, batch 1", "1.79x", "faster"),
         ("Latency, batch 32", "4.2x", "faster"),
         ("Accuracy, test split", "98.1 %", "n=359"),
     ]
@@ -140,8 +193,9 @@ def test_scores(value: float, metric: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(0.1001, "10.0x faster"), (0.97, "1.03x faster"), (0.999, "as fast"), (1.0, "as fast"), (1.27, "1.3x slower"),
-     (0.001, "1000x faster")],
+    [(0.1001, "10.0x faster"), (0.97, "1.03x faster"), (0.999, "as fast"), (1.0, "as fast"), (1.27, "1.27x slower"),
+     (0.001, "1000x faster"), (0.917, "1.09x faster"), (0.909, "1.10x faster"), (0.501, "2.0x faster"),
+     (0.0374, "26.7x faster")],
 )  # fmt: skip
 def test_speed_changes(summary: dict[str, Any], ratio: float, text: str) -> None:
     best = {**summary["recommended"], "latency_ratio": {"1": ratio}}
