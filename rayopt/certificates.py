@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from rayopt.errors import StepError, input_error
-from rayopt.models.onnx_model import predict, session
+from rayopt.models.onnx_model import CERTIFICATE, predict, session
 from rayopt.records import Artifact
 from rayopt.runs.folder import RunFolder
 
-NAME = "certificate.json"
 ROWS = 2
+Array = np.ndarray[Any, Any]
 # Kernels of another processor round differently, and 8-bit ones may saturate: a share of the outputs' range.
 TOLERANCE_SHARE = 0.02
 
@@ -31,10 +30,19 @@ class Finding:
     max_error: float = 0.0
 
 
-def probe(artifact: Artifact, shape: Sequence[int], dtype: str, seed: int) -> dict[str, Any]:
-    """The model's outputs on inputs that the seed makes: `shape` is of one row."""
-    outputs = predict(session(artifact), _inputs(shape, dtype, seed))
-    return {"seed": seed, "shape": list(shape), "dtype": dtype, "outputs": outputs.astype(np.float64).tolist()}
+def probe(artifact: Artifact, rows: Array, seed: int) -> dict[str, Any]:
+    """The model's outputs on inputs that the seed makes, within the ranges of `rows`; not finite ones are None."""
+    told = {
+        "seed": seed,
+        "shape": list(rows.shape[1:]),
+        "dtype": str(rows.dtype),
+        "low": float(rows.min()),
+        "high": float(rows.max()),
+    }
+    outputs = predict(session(artifact), _inputs(told)).astype(np.float64)
+    as_objects = outputs.astype(object)
+    as_objects[~np.isfinite(outputs)] = None
+    return {**told, "outputs": as_objects.tolist()}
 
 
 def verify_folder(path: Path) -> list[Finding]:
@@ -50,7 +58,7 @@ def verify_folder(path: Path) -> list[Finding]:
 
 def _verify(folder: Path, id: str, sha256: str) -> Finding:
     try:
-        certificate = json.loads((folder / NAME).read_bytes())
+        certificate = json.loads((folder / CERTIFICATE).read_bytes())
         wanted = dict(certificate["files"])
         files = {name: (folder / name).read_bytes() for name in wanted}
         told = dict(certificate["probe"])
@@ -64,7 +72,8 @@ def _verify(folder: Path, id: str, sha256: str) -> Finding:
     artifact = Artifact("onnx", files)
     if artifact.sha256 != sha256 or certificate["sha256"] != sha256:
         return Finding(id, "its certificate and the summary name different files")
-    extra = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*files, NAME})
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    extra = sorted(there - {*files, CERTIFICATE})
     if extra:
         return Finding(id, f"{', '.join(extra)} does not belong there")
     return _rerun(artifact, id, told)
@@ -72,21 +81,26 @@ def _verify(folder: Path, id: str, sha256: str) -> Finding:
 
 def _rerun(artifact: Artifact, id: str, told: dict[str, Any]) -> Finding:
     try:
-        got = predict(session(artifact), _inputs(told["shape"], told["dtype"], told["seed"])).astype(np.float64)
+        got = predict(session(artifact), _inputs(told)).astype(np.float64)
     except StepError as error:
         return Finding(id, str(error))
-    wanted = np.asarray(told["outputs"])
+    wanted = np.asarray(told["outputs"], dtype=np.float64)  # None becomes NaN
     if wanted.shape != got.shape:
         return Finding(id, f"its outputs have shape {got.shape} instead of {wanted.shape}")
+    finite = np.isfinite(wanted)
+    if (finite != np.isfinite(got)).any():
+        return Finding(id, "its outputs are finite where they were not, or the other way round")
+    wanted, got = wanted[finite], got[finite]
     worst = float(np.abs(got - wanted).max(initial=0))
-    span = float(wanted.max(initial=0) - wanted.min(initial=0)) or 1.0
-    if not worst <= TOLERANCE_SHARE * span:
+    span = float(np.ptp(wanted)) if wanted.size else 0.0
+    if worst > TOLERANCE_SHARE * (span or 1.0):
         return Finding(id, f"its outputs differ by up to {worst:.3g} from those that were recorded", worst)
     return Finding(id, "", worst)
 
 
-def _inputs(shape: Sequence[int], dtype: str, seed: int) -> np.ndarray[Any, Any]:
-    generator = np.random.default_rng(seed)
-    if np.dtype(dtype).kind in "iu":
-        return generator.integers(0, 2, (ROWS, *shape)).astype(dtype)
-    return generator.random((ROWS, *shape)).astype(dtype)
+def _inputs(told: dict[str, Any]) -> Array:
+    generator = np.random.default_rng(told["seed"])
+    shape = (ROWS, *told["shape"])
+    if np.dtype(told["dtype"]).kind in "iu":
+        return generator.integers(int(told["low"]), int(told["high"]) + 1, shape).astype(told["dtype"])
+    return generator.uniform(told["low"], told["high"], shape).astype(told["dtype"])

@@ -174,7 +174,7 @@ class Results:
             },
             "notes": self._notes(id),
             "versions": versions(),
-            "probe": probe(artifact, rows.shape[1:], str(rows.dtype), self._study.bench.seed),
+            "probe": probe(artifact, rows, self._study.bench.seed),
         }
 
     def summary(self, status: str, seconds: float) -> dict[str, Any]:

@@ -225,3 +225,14 @@ def test_two_runs_in_one_process_take_turns_and_give_the_same_bytes(
         thread.join()
     for seed in jobs:
         assert together[seed]["baseline"]["sha256"] == alone[seed]["baseline"]["sha256"]
+
+
+def test_one_logit_is_enough_for_two_classes(small_job: Callable[..., Path], tmp_path: Path) -> None:
+    job = small_job(
+        model={"factory": "rayopt.models.zoo:mlp", "args": {"features": 4, "outputs": 1, "hidden": 32}},
+        train={"epochs": 15, "batch_size": 16},
+        steps=[{"any": ["quantize_static", [{"use": "prune_channels", "keep": 0.5}, "recover"]]}],
+    )
+    summary = api.run(job, tmp_path / "out", address="inprocess")
+    assert summary["baseline"]["accuracy"] > 0.8
+    assert summary["failed"] == []

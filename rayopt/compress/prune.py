@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from rayopt.errors import StepError
 
@@ -24,10 +25,12 @@ def prune_channels(
     """
     import torch_pruning
 
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _ConvNd | nn.Linear)}
     ratios = {layers[name]: 1 - width / _width(layers[name]) for name, width in _matched(widths, layers).items()}
+    with torch.no_grad():
+        last, shape = _last_called(module, layers.values(), example), module(example).shape
     heads = [layer for layer in layers.values() if isinstance(layer, nn.Linear) and layer.out_features == outputs]
-    ignored = [*heads, *(layer for layer in layers.values() if widths and layer not in ratios)]
+    ignored = [*heads, *last, *(layer for layer in layers.values() if widths and layer not in ratios)]
     before = _account(torch_pruning, module, example)
     old = {name: _width(layer) for name, layer in layers.items()}
     try:
@@ -40,12 +43,16 @@ def prune_channels(
             )  # fmt: skip
             pruner.step()
             with torch.no_grad():
-                module(example)
+                after_shape = module(example).shape
     except Exception as error:
-        raise StepError(f"the model cannot be pruned: {type(error).__name__}: {error}") from error
+        raise StepError(cannot_be_pruned(module, error)) from error
+    if after_shape != shape:
+        raise StepError(f"pruning would change the outputs from {tuple(shape)} to {tuple(after_shape)}")
     achieved = {name: _width(layer) for name, layer in layers.items()}
     if achieved == old:
-        raise StepError(f"no layer was pruned: rounding to multiples of {round_to} leaves every width as it is")
+        hard = describe_layers(module)
+        reason = f"rounding to multiples of {round_to} leaves every width as it is"
+        raise StepError(f"no layer was pruned: {reason}" + (f"; {hard}" if hard else ""))
     after = _account(torch_pruning, module, example)
     return {
         "widths": {name: [old[name], achieved[name]] for name in layers if old[name] != achieved[name]},
@@ -54,6 +61,31 @@ def prune_channels(
         "parameters_before": before[1],
         "parameters_after": after[1],
     }
+
+
+def cannot_be_pruned(module: nn.Module, error: Exception) -> str:
+    """Why pruning failed, for people: the kinds of layers that resist it, then what the library said."""
+    reasons = [describe_layers(module), f"{type(error).__name__}: {error}".splitlines()[0]]
+    return "the model cannot be pruned: " + "; ".join(reason for reason in reasons if reason)
+
+
+def describe_layers(module: nn.Module) -> str:
+    """The kinds of layers that are known to resist pruning, or nothing."""
+    hard = (nn.RNNBase, nn.MultiheadAttention, nn.PixelShuffle, nn.Fold, nn.Unfold)
+    found = sorted({type(layer).__name__ for layer in module.modules() if isinstance(layer, hard)})
+    return f"it has layers that resist: {', '.join(found)}" if found else ""
+
+
+def _last_called(module: nn.Module, layers: Iterable[nn.Module], example: Tensor) -> list[nn.Module]:
+    """The layer that runs last: it makes the outputs, whose number must stay."""
+    called: list[nn.Module] = []
+    hooks = [layer.register_forward_hook(lambda one, _, __: called.append(one)) for layer in layers]
+    try:
+        module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called[-1:]
 
 
 def _matched(widths: Mapping[str, int], layers: Mapping[str, nn.Module]) -> dict[str, int]:
@@ -71,7 +103,7 @@ def _matched(widths: Mapping[str, int], layers: Mapping[str, nn.Module]) -> dict
 
 
 def _width(layer: nn.Module) -> int:
-    return int(layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features)  # type: ignore[arg-type]
+    return int(layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features)  # type: ignore[arg-type]
 
 
 def _account(torch_pruning: Any, module: nn.Module, example: Tensor) -> tuple[float, int]:

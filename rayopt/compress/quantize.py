@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rayopt.errors import StepError
-from rayopt.models.onnx_model import MODEL, from_proto, on_disk, session, signature
+from rayopt.models.onnx_model import MODEL, from_proto, on_disk, session, signature, to_proto
 from rayopt.records import Artifact
 
 Array = np.ndarray[Any, Any]
@@ -72,7 +72,8 @@ def _quantized(model: Artifact, run: Callable[[Path, Path], None], marks: set[st
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with on_disk(model) as path, tempfile.TemporaryDirectory(prefix="rayopt-") as folder, _quiet():
+    whole = model if len(model.files) == 1 else from_proto(to_proto(model))  # the tools copy the one file only
+    with on_disk(whole) as path, tempfile.TemporaryDirectory(prefix="rayopt-") as folder, _quiet():
         prepared, after = Path(folder) / "prepared.onnx", Path(folder) / MODEL
         try:
             quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)

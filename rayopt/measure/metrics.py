@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ def accuracy(targets: Array, outputs: Array) -> float:
 
 
 def log_loss(targets: Array, outputs: Array) -> float:
-    """Mean negative log likelihood of the targets under the softmax of the outputs, in nats."""
+    """Mean negative log likelihood of the targets, in nats, under the softmax of the outputs (the sigmoid of one)."""
+    if outputs.ndim == 1 or outputs.shape[1] == 1:  # one logit for two classes
+        outputs = np.stack([np.zeros(len(outputs)), outputs.reshape(-1)], axis=1)
     shifted = outputs - outputs.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return float(-log_probabilities[np.arange(len(targets)), targets].mean())
@@ -71,7 +74,9 @@ def score(metric: Metric, task: str, targets: Array, outputs: Array) -> Scores:
     outputs = outputs.astype(np.float64)
     value = _finite(metric, targets, outputs)
     others = {name: _finite(BUILT_IN[name], targets, outputs) for name in BY_TASK[task] if name != metric.name}
-    low, high = _wilson(value, len(targets)) if metric.function is accuracy else _bootstrap(metric, targets, outputs)
+    low, high = (
+        _wilson(value, len(targets)) if metric.function is accuracy else _bootstrap(metric, task, targets, outputs)
+    )
     return Scores(metric.name, value, low, high, len(targets), others)
 
 
@@ -100,12 +105,21 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
     return min(share, middle - half), max(share, middle + half)
 
 
-def _bootstrap(metric: Metric, targets: Array, outputs: Array) -> tuple[float, float]:
-    """The percentile interval over resampled rows (Efron, 1979), the same for the same rows."""
+def _bootstrap(metric: Metric, task: str, targets: Array, outputs: Array) -> tuple[float, float]:
+    """The percentile interval over resampled rows (Efron, 1979), the same for the same rows.
+
+    Classes are resampled each by itself. Resamples on which the metric has no value are left out; raises StepError
+    when it has none on any.
+    """
     generator = np.random.default_rng(0)
+    groups = [np.flatnonzero(targets == one) for one in np.unique(targets)] if task == "classification" else []
+    groups = groups or [np.arange(len(targets))]
     values = []
     for _ in range(min(RESAMPLES, max(100, RESAMPLED_ROWS // len(targets)))):
-        rows = generator.integers(0, len(targets), len(targets))
-        values.append(_finite(metric, targets[rows], outputs[rows]))
+        rows = np.concatenate([generator.choice(group, len(group)) for group in groups])
+        with contextlib.suppress(StepError):
+            values.append(_finite(metric, targets[rows], outputs[rows]))
+    if not values:
+        raise StepError(f"metric {metric.name} has no value on any resample of its {len(targets)} rows")
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

@@ -15,6 +15,7 @@ from rayopt.errors import StepError, input_error
 from rayopt.records import Artifact
 
 MODEL = "model.onnx"
+CERTIFICATE = "certificate.json"  # lies beside the model in a run folder
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -179,7 +180,7 @@ def _read_external(path: Path, name: str, place: str) -> bytes:
     folder = path.resolve().parent
     target = folder / name
     remedy = "keep external data beside the model, as plain files"
-    if name == MODEL:
+    if name in (MODEL, CERTIFICATE):
         raise input_error(place, f"external data of {path.name} is named {name}", "give it a name of its own")
     try:
         if Path(name).is_absolute() or ".." in Path(name).parts or not target.resolve().is_relative_to(folder):

@@ -25,14 +25,10 @@ SHAPES = "model.json"
 
 # What a layer knows of its own widths; structured pruning changes these along with the tensors.
 WIDTH_ATTRIBUTES = (
-    "in_channels",
-    "out_channels",
-    "groups",
-    "num_features",
-    "in_features",
-    "out_features",
-    "num_channels",
-)
+    "in_channels", "out_channels", "groups", "num_channels", "num_features", "in_features", "out_features",
+    "normalized_shape", "num_parameters", "embedding_dim", "embed_dim", "kdim", "vdim", "num_heads", "head_dim",
+    "input_size", "hidden_size",
+)  # fmt: skip
 
 
 def build(source: ModelSource, seed: int) -> nn.Module:
@@ -74,7 +70,7 @@ def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Modu
     layers = dict(module.named_modules())
     for name, widths in json.loads(artifact.files[SHAPES])["widths"].items():
         for attribute, value in widths.items():
-            setattr(layers[name], attribute, value)
+            setattr(layers[name], attribute, tuple(value) if isinstance(value, list) else value)
     _reshape(module, state)
     module.load_state_dict(state)
     return module.eval()
@@ -131,9 +127,15 @@ def _read_state(path: Path, place: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def _widths(layer: nn.Module) -> dict[str, int]:
+def _widths(layer: nn.Module) -> dict[str, Any]:
     found = {name: getattr(layer, name, None) for name in WIDTH_ATTRIBUTES}
-    return {name: value for name, value in found.items() if isinstance(value, int) and not isinstance(value, bool)}
+    return {name: value for name, value in found.items() if _is_width(value)}
+
+
+def _is_width(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_width(one) for one in value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _reshape(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -169,7 +171,7 @@ def check(source: ModelSource, seed: int, example: np.ndarray[Any, Any], outputs
         problem = f"the model does not take this data of shape {example.shape} ({type(error).__name__}: {first})"
         raise input_error(place, problem, "check `args` against the data") from error
     shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
-    fits = [(len(example), outputs)] + ([(len(example),)] if outputs == 1 else [])
+    fits = [(len(example), outputs)] + ([(len(example), 1), (len(example),)] if outputs <= 2 else [])
     if shape not in fits:
         raise input_error(place, f"the model gives {shape} for {len(example)} rows", f"the data needs {fits[0]}")
     return module

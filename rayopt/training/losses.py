@@ -10,11 +10,20 @@ from torch import Tensor
 def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy for class numbers, mean squared error for quantities.
 
-    outputs: `(batch, classes)`, or `(batch, 1)` or `(batch,)` for quantities; targets: `(batch,)`.
+    outputs: `(batch, classes)`, or `(batch, 1)` or `(batch,)` for quantities or the logit of the second of two classes;
+    targets: `(batch,)`.
     """
     if targets.dtype == torch.int64:
-        return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(by_class(outputs), targets)
     return F.mse_loss(outputs.reshape(targets.shape), targets)
+
+
+def by_class(logits: Tensor) -> Tensor:
+    """Logits `(batch, classes)`; a single one z, of two classes, is the same as 0 and z."""
+    if logits.ndim == 2 and logits.shape[1] > 1:
+        return logits
+    single = logits.reshape(-1)
+    return torch.stack([torch.zeros_like(single), single], dim=1)
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -30,7 +39,7 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def recovery_loss(outputs: Tensor, targets: Tensor, teacher: Tensor, alpha: float, temperature: float) -> Tensor:
     """`alpha` of following the teacher and `1 - alpha` of the task's own loss."""
     if targets.dtype == torch.int64:
-        follow = soft_loss(outputs, teacher, temperature)
+        follow = soft_loss(by_class(outputs), by_class(teacher), temperature)
     else:
         follow = F.mse_loss(outputs.reshape(teacher.shape), teacher)
     return alpha * follow + (1 - alpha) * task_loss(outputs, targets)

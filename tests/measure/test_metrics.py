@@ -70,3 +70,34 @@ def test_a_metric_that_fails_is_named() -> None:
 def test_a_drop_is_what_gets_worse() -> None:
     assert BUILT_IN["accuracy"].drop(0.9, 0.8) == pytest.approx(0.1)
     assert BUILT_IN["rmse"].drop(1.0, 1.5) == pytest.approx(0.5)
+
+
+def test_a_metric_without_a_value_on_some_resamples_still_has_an_interval() -> None:
+    def found(targets: np.ndarray, outputs: np.ndarray) -> float:
+        return float(outputs[targets == 1, 1].mean() if outputs[0, 0] > 0 else np.nan)
+
+    targets = np.array([0] * 98 + [1] * 2)
+    outputs = np.abs(np.random.default_rng(0).normal(size=(100, 2)))
+    outputs[3, 0] = -1  # without a value where this row comes first
+    scores = score(Metric("mine", found), "classification", targets, outputs)
+    assert scores.low <= scores.value <= scores.high
+
+
+def test_a_rare_class_is_in_every_resample() -> None:
+    targets = np.array([0] * 98 + [1] * 2)
+    outputs = np.random.default_rng(0).normal(size=(100, 2))
+
+    def area(targets: np.ndarray, outputs: np.ndarray) -> float:
+        return float(sk.roc_auc_score(targets, outputs[:, 1]))
+
+    scores = score(Metric("area", area), "classification", targets, outputs)
+    assert scores.value == sk.roc_auc_score(targets, outputs[:, 1])
+    assert 0 <= scores.low <= scores.value <= scores.high <= 1
+
+
+@pytest.mark.parametrize("shape", [(200,), (200, 1)])
+def test_one_logit_is_enough_for_two_classes(shape: tuple[int, ...]) -> None:
+    targets, single = LABELS % 2, LOGITS[:, 0]
+    one = score(BUILT_IN["accuracy"], "classification", targets, single.reshape(shape))
+    two = score(BUILT_IN["accuracy"], "classification", targets, np.stack([np.zeros(200), single], axis=1))
+    assert (one.value, one.others["log_loss"]) == (two.value, pytest.approx(two.others["log_loss"]))

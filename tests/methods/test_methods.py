@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,16 +14,29 @@ from torch import nn
 
 from rayopt.compress.prune import prune_channels
 from rayopt.compress.quantize import quantize_dynamic, quantize_static
+from rayopt.data.dataset import build as build_data
+from rayopt.data.settings import SplitSettings
 from rayopt.errors import StepError
 from rayopt.graph import child
 from rayopt.graph.export import export
 from rayopt.graph.optimize import optimize
 from rayopt.graph.verify import same_outputs
 from rayopt.models.onnx_model import MODEL, from_proto, node_count, predict, session, to_proto
+from rayopt.models.settings import ModelSettings, ModelSource
+from rayopt.models.torch_model import build as build_model
+from rayopt.models.torch_model import to_artifact
 from rayopt.models.zoo import mlp, resnet
-from rayopt.records import Artifact
+from rayopt.records import Artifact, Step
+from rayopt.spec import Document
+from rayopt.tree import Chain, TreeReader
+from rayopt.work import Bench, run_step
 
 ROWS = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
+
+
+def method_step(name: str, params: dict[str, Any]) -> Step:
+    """A step as a job file's reader makes it."""
+    return TreeReader(Document({}, "job", Path.cwd())).extend(Chain(), name, params, ()).steps[0]
 
 
 def exported(module: nn.Module, rows: np.ndarray = ROWS) -> Artifact:
@@ -68,6 +83,63 @@ def test_pruning_that_cannot_be_says_why(keep: float, widths: dict[str, int], sa
     module = resnet(widths=(16, 16, 16))
     with pytest.raises(StepError, match=says):
         prune_channels(module, torch.from_numpy(ROWS[:2]), keep, widths, 16, 10)
+
+
+MODELS = """
+import torch
+from torch import nn
+
+class First(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 3)
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+def conv1d(): return nn.Sequential(nn.Conv1d(4, 32, 3), nn.ReLU(), nn.Conv1d(32, 16, 3), nn.Flatten(), nn.Linear(64, 3))
+def head_of_1x1(): return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 3, 6), nn.Flatten())
+def layer_norm(): return nn.Sequential(nn.Linear(8, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, 3))
+def prelu(): return nn.Sequential(nn.Linear(8, 32), nn.PReLU(32), nn.Linear(32, 3))
+def lstm(): return nn.Sequential(nn.Linear(8, 16), nn.Unflatten(1, (2, 8)), First())
+def fixed_view(): return nn.Sequential(nn.Linear(8, 18), nn.Unflatten(1, (3, 6)), nn.Flatten(), nn.Linear(18, 3))
+"""
+
+
+def prune_step(folder: Path, name: str, shape: tuple[int, ...]) -> Artifact:
+    """One prune_channels step on a model of MODELS, as a job would run it."""
+    (folder / "models_to_prune.py").write_text(MODELS)
+    source = ModelSource(ModelSettings(factory=f"models_to_prune:{name}"), str(folder))
+    x = np.random.default_rng(0).random((60, *shape)).astype(np.float32)
+    data = build_data("rows", x, np.arange(60) % 3, "classification", SplitSettings(), 0, "data")
+    model = to_artifact(build_model(source, 0))
+    return run_step(
+        method_step("prune_channels", {"round_to": 1}), model, model, Bench(data, source, "accuracy", 0)
+    ).artifact
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("conv1d", (4, 8)), ("head_of_1x1", (1, 8, 8)), ("layer_norm", (8,)), ("prelu", (8,))]
+)
+def test_pruned_layers_of_other_kinds_survive_being_saved(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    found = prune_step(tmp_path, name, shape)
+    assert found.notes["parameters_after"] < 0.7 * found.notes["parameters_before"]
+
+
+@pytest.mark.parametrize(("name", "says"), [("lstm", "layers that resist: LSTM"), ("fixed_view", "cannot be pruned")])
+def test_a_model_that_resists_pruning_says_so_in_that_step(name: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=says):
+        prune_step(tmp_path, name, (8,))
+
+
+def test_a_model_with_external_data_can_be_quantised() -> None:
+    proto = to_proto(exported(resnet(widths=(16, 16, 16))))
+    onnx.external_data_helper.convert_model_to_external_data(proto, location="weights.bin", size_threshold=0)
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(proto, f"{folder}/{MODEL}")
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    assert set(files) == {MODEL, "weights.bin"}
+    after = quantize_static(Artifact("onnx", files), ROWS, per_channel=True, calibration="minmax")
+    assert set(after.files) == {MODEL}
 
 
 def test_an_export_takes_any_batch_size_and_is_equal() -> None:
