@@ -44,10 +44,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Timing:
-    """How models are timed; one call of the model at each batch size, repeated for about `seconds` per model."""
+    """How models are timed: each at each batch size for about `timing_s` seconds."""
 
     batch_sizes: tuple[int, ...] = (1, 32)
-    seconds: float = 0.3
+    timing_s: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def time_together(
             found[id] = error
     with alone():
         tables = [
-            interleave({id: by_size[size] for id, by_size in calls.items()}, key, size, Rounds(seconds=timing.seconds))
+            interleave({id: by_size[size] for id, by_size in calls.items()}, key, size, Rounds(seconds=timing.timing_s))
             for size in sizes
         ]
     return {id: found.get(id) or Timed(tuple(table[id] for table in tables), machine()) for id in ids}

@@ -47,7 +47,7 @@ def small_job(tmp_path: Path, points: tuple[np.ndarray, np.ndarray]) -> Callable
             "train": {"epochs": 2, "batch_size": 16},
             "steps": [{"any": ["quantize_dynamic", "quantize_static"]}],
             "max_accuracy_drop": 0.5,
-            "measure": {"batch_sizes": [1, 8], "seconds": 0.01},
+            "measure": {"batch_sizes": [1, 8], "timing_s": 0.01},
         }
         job.update(fields)
         path = place / "job.yaml"

@@ -37,7 +37,7 @@ train: {epochs: 1}
 steps:
   - any: [nothing, quantize_dynamic]
   - {use: optimize_graph}
-measure: {batch_sizes: [1], seconds: 0.01}
+measure: {batch_sizes: [1], timing_s: 0.01}
 """
 ONNX_JOB = """\
 kind: optimize
@@ -48,7 +48,7 @@ data:
   source: points.npz
 steps:
   - quantize_dynamic
-measure: {batch_sizes: [1], seconds: 0.01}
+measure: {batch_sizes: [1], timing_s: 0.01}
 """
 FACTORIES = """
 import torch

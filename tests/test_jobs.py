@@ -185,7 +185,7 @@ def test_a_job_can_be_a_dict(points: tuple[np.ndarray, np.ndarray], tmp_path: Pa
         "data": {"source": str(tmp_path / "points.npz")},
         "train": {"epochs": 1},
         "steps": ["quantize_static"],
-        "measure": {"seconds": 0.01},
+        "measure": {"timing_s": 0.01},
     }
     assert api.run(job, tmp_path / "out", address="inprocess")["name"] == "dict"
 

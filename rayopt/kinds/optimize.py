@@ -33,7 +33,7 @@ class MeasureSettings(Settings):
 
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field((1, 32), min_length=1, max_length=8)
     threads: int = Field(1, ge=1, le=1024)
-    seconds: float = Field(0.3, gt=0, le=600)
+    timing_s: float = Field(0.3, gt=0, le=600)
 
 
 class Job(JobSettings):
@@ -103,7 +103,7 @@ def prepare(job: Job, document: Document) -> Study:
     own = [job.model.factory, *([metric] if ":" in metric else []), *(name for chain in chains for name in chain.own)]
     code = sources({name for name in own if name}, source.folder).sha256
     bench = Bench(data, source, metric, job.seed, job.measure.threads, code)
-    timing = Timing(job.measure.batch_sizes, job.measure.seconds)
+    timing = Timing(job.measure.batch_sizes, job.measure.timing_s)
     rules = Rules(job.max_accuracy_drop, job.objective, job.keep)
     return Study(job.model_dump(mode="json"), bench, *model, original, baseline, candidates, timing, rules)
 
