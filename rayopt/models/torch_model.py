@@ -139,18 +139,21 @@ def _is_width(value: Any) -> bool:
 
 
 def _reshape(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Replaces every tensor whose shape differs from the state's; tied parameters stay tied."""
-    replaced: dict[int, nn.Parameter] = {}
+    """Replaces every tensor whose shape differs from the state's; tied parameters stay tied where they are equal."""
+    replaced: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     for layer_name, layer in module.named_modules():
         for name, tensor in _own_tensors(layer):
             wanted = state[f"{layer_name}.{name}" if layer_name else name]
             if tensor.shape == wanted.shape:
                 continue
-            if isinstance(tensor, nn.Parameter):
-                new = replaced.setdefault(id(tensor), nn.Parameter(torch.empty_like(wanted), tensor.requires_grad))
-                layer.register_parameter(name, new)
-            else:
-                layer.register_buffer(name, torch.empty_like(wanted))
+            twins = replaced.setdefault(id(tensor), [])
+            new = next((new for content, new in twins if torch.equal(content, wanted)), None)
+            if new is None:
+                new = torch.empty_like(wanted)
+                if isinstance(tensor, nn.Parameter):
+                    new = nn.Parameter(new, tensor.requires_grad)
+                twins.append((wanted, new))
+            setattr(layer, name, new)  # not register_parameter: recurrent layers keep a list of their own
 
 
 def _own_tensors(layer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

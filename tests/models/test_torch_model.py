@@ -148,7 +148,7 @@ def test_a_model_comes_back_bit_for_bit() -> None:
 def test_a_pruned_model_comes_back_at_its_widths_bit_for_bit() -> None:
     module = build(resnet(), seed=1)
     train_a_little(module, IMAGES)
-    prune_channels(module, IMAGES[:1], keep=0.5, widths={}, round_to=4, outputs=3)
+    prune_channels(module, IMAGES[:1], keep=0.5, widths={}, round_to=4)
     artifact = to_artifact(module)
     back = from_artifact(artifact, resnet(), seed=2)
     assert torch.equal(outputs(back, IMAGES), outputs(module, IMAGES))
@@ -159,9 +159,9 @@ def test_a_pruned_model_comes_back_at_its_widths_bit_for_bit() -> None:
 
 def test_a_pruned_model_can_be_pruned_again() -> None:
     module = build(resnet(), seed=1)
-    prune_channels(module, IMAGES[:1], keep=0.5, widths={}, round_to=4, outputs=3)
+    prune_channels(module, IMAGES[:1], keep=0.5, widths={}, round_to=4)
     back = from_artifact(to_artifact(module), resnet(), seed=1)
-    prune_channels(back, IMAGES[:1], keep=0.5, widths={}, round_to=4, outputs=3)
+    prune_channels(back, IMAGES[:1], keep=0.5, widths={}, round_to=4)
     again = from_artifact(to_artifact(back), resnet(), seed=1)
     assert again.get_submodule("stem.0").out_channels == 4
     assert torch.equal(outputs(again, IMAGES), outputs(back, IMAGES))
