@@ -180,7 +180,7 @@ def _read_external(path: Path, name: str, place: str) -> bytes:
     folder = path.resolve().parent
     target = folder / name
     remedy = "keep external data beside the model, as plain files"
-    if name in (MODEL, CERTIFICATE):
+    if str(Path(name)) in (MODEL, CERTIFICATE):  # `./model.onnx` as well
         raise input_error(place, f"external data of {path.name} is named {name}", "give it a name of its own")
     try:
         if Path(name).is_absolute() or ".." in Path(name).parts or not target.resolve().is_relative_to(folder):
