@@ -108,18 +108,19 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
 def _bootstrap(metric: Metric, task: str, targets: Array, outputs: Array) -> tuple[float, float]:
     """The percentile interval over resampled rows (Efron, 1979), the same for the same rows.
 
-    Classes are resampled each by itself. Resamples on which the metric has no value are left out; raises StepError
-    when it has none on any.
+    Classes are resampled each by itself. Resamples on which the metric has no value are left out; where those are most,
+    the interval is all that the others give. Raises StepError when it has a value on none.
     """
     generator = np.random.default_rng(0)
     groups = [np.flatnonzero(targets == one) for one in np.unique(targets)] if task == "classification" else []
     groups = groups or [np.arange(len(targets))]
     values = []
-    for _ in range(min(RESAMPLES, max(100, RESAMPLED_ROWS // len(targets)))):
+    count = min(RESAMPLES, max(100, RESAMPLED_ROWS // len(targets)))
+    for _ in range(count):
         rows = np.concatenate([generator.choice(group, len(group)) for group in groups])
         with contextlib.suppress(StepError):
             values.append(_finite(metric, targets[rows], outputs[rows]))
     if not values:
         raise StepError(f"metric {metric.name} has no value on any resample of its {len(targets)} rows")
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975] if len(values) >= count / 2 else [0, 1])
     return float(low), float(high)

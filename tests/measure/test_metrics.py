@@ -83,6 +83,26 @@ def test_a_metric_without_a_value_on_some_resamples_still_has_an_interval() -> N
     assert scores.low <= scores.value <= scores.high
 
 
+def test_an_interval_of_few_values_is_all_of_them_and_of_none_is_told() -> None:
+    seen: list[float] = []
+
+    def sometimes(targets: np.ndarray, outputs: np.ndarray) -> float:
+        value = float(outputs[:, 0].mean())
+        usable = not seen or round(value * 1e6) % 5 == 0
+        seen.extend([value] if usable else [])
+        return value if usable else float("nan")
+
+    scores = score(Metric("mine", sometimes), "regression", QUANTITIES, GUESSES[:, None])
+    assert 20 < len(seen) - 1 < 200
+    assert (scores.low, scores.high) == (min(seen[1:]), max(seen[1:]))
+
+    def once(targets: np.ndarray, outputs: np.ndarray) -> float:
+        return 1.0 if np.array_equal(targets, QUANTITIES) else float("nan")
+
+    with pytest.raises(StepError, match="metric mine has no value on any resample of its 200 rows"):
+        score(Metric("mine", once), "regression", QUANTITIES, GUESSES)
+
+
 def test_a_rare_class_is_in_every_resample() -> None:
     targets = np.array([0] * 98 + [1] * 2)
     outputs = np.random.default_rng(0).normal(size=(100, 2))
