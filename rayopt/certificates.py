@@ -18,7 +18,7 @@ from rayopt.runs.folder import RunFolder
 ROWS = 2
 MAX_INPUTS_BYTES = 64 << 10
 Array = np.ndarray[Any, Any]
-# Kernels of another processor round differently, and 8-bit ones may saturate: a share of the range of 0 and the outputs.
+# Kernels of another processor round differently, and 8-bit ones may saturate: a share of the range of 0 and outputs.
 TOLERANCE_SHARE = 0.02
 
 
