@@ -16,7 +16,7 @@ from rayopt.records import Artifact
 from rayopt.runs.folder import RunFolder
 
 ROWS = 2
-MAX_INPUTS_BYTES = 64 << 10
+MAX_FEATURES = 1024
 Array = np.ndarray[Any, Any]
 # Kernels of another processor round differently, and 8-bit ones may saturate: a share of the range of 0 and outputs.
 TOLERANCE_SHARE = 0.02
@@ -32,16 +32,19 @@ class Finding:
 
 
 def probe(artifact: Artifact, rows: Array, seed: int) -> dict[str, Any]:
-    """The model's outputs on the first of `rows`, with those inputs; outputs that are not finite are None.
+    """The model's outputs on inputs that the seed makes: none of the user's rows, but each feature within its range.
 
-    Where the inputs are too large to write down it is noise within the range of `rows` that the seed makes.
+    Features of whole numbers stay so (a model may look them up). Outputs that are not finite are None.
     """
-    told: dict[str, Any] = {"shape": list(rows[:ROWS].shape), "dtype": str(rows.dtype)}
-    inputs = rows[:ROWS].tolist()
-    if len(json.dumps(inputs)) <= MAX_INPUTS_BYTES:
-        told |= {"inputs": inputs}
-    else:
-        told |= {"seed": seed, "low": float(rows.min()), "high": float(rows.max())}
+    axis = 0 if rows[0].size <= MAX_FEATURES else None  # beyond that one range has to do for all
+    told = {
+        "seed": seed,
+        "shape": [ROWS, *rows.shape[1:]],
+        "dtype": str(rows.dtype),
+        "low": rows.min(axis=axis).astype(np.float64).tolist(),
+        "high": rows.max(axis=axis).astype(np.float64).tolist(),
+        "whole": (rows == np.floor(rows)).all(axis=axis).tolist(),
+    }
     outputs = predict(session(artifact), _inputs(told)).astype(np.float64)
     written = outputs.astype(object)
     written[~np.isfinite(outputs)] = None
@@ -104,10 +107,8 @@ def _rerun(artifact: Artifact, id: str, told: dict[str, Any]) -> Finding:
 
 
 def _inputs(told: dict[str, Any]) -> Array:
-    dtype = np.dtype(told["dtype"])
-    if "inputs" in told:
-        return np.asarray(told["inputs"], dtype)
-    generator, low, high = np.random.default_rng(told["seed"]), told["low"], told["high"]
-    if dtype.kind in "iu":
-        return np.asarray(generator.integers(int(low), int(high) + 1, told["shape"]), dtype)
-    return np.asarray(generator.uniform(low, high, told["shape"]), dtype)
+    low, high, whole = (np.asarray(told[name]) for name in ("low", "high", "whole"))
+    share = np.random.default_rng(told["seed"]).random(told["shape"])
+    counted = np.minimum(np.floor(low + share * (high - low + 1)), high)
+    drawn: Array = np.where(whole, counted, low + share * (high - low)).astype(told["dtype"])
+    return drawn
