@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
-.PHONY: help demo test check constraints clean python venv
+.PHONY: help demo test check bench constraints clean python venv
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -19,6 +19,10 @@ check: .venv/test.stamp  ## lint, formatting, types and layers
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/lint-imports --no-logo
+
+bench: .venv/test.stamp  ## time the start of the program and the demo
+	@.venv/bin/python tests/benchmarks/startup.py
+	@.venv/bin/python tests/benchmarks/demo.py
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins
