@@ -1,0 +1,1 @@
+"""Searching for parameters: scikit-learn's own searches, their cells evaluated by whoever is there to work."""

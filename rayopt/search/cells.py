@@ -1,0 +1,163 @@
+"""A cell is one candidate on one fold; a batch is what all cells of a round share. Pure: the same in any process."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rayopt.errors import Fault, InputError
+from rayopt.search.prefixes import PrefixMemory, group_of
+
+Result = dict[str, Any]
+OF_ONE_CELL = ("train", "test", "parameters", "split_progress", "candidate_progress", "caller", "callback_ctx")
+OWN_PACKAGES = {"sklearn", "numpy", "scipy", "builtins", "functools", "copyreg", "collections", "math"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Parameters (by the number of their candidate) to be evaluated on a fold; `index` is the place in the round."""
+
+    index: int
+    candidate: int
+    fold: int
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the cells of one round share. `settings` are the arguments that scikit-learn's evaluation takes.
+
+    x, y: what scikit-learn was given; splits: (train rows, test rows) by fold; config: scikit-learn's configuration.
+    """
+
+    estimator: Any
+    x: Any
+    y: Any
+    splits: Sequence[tuple[Any, Any]]
+    settings: Mapping[str, Any]
+    config: Mapping[str, Any]
+    share_prefixes: bool = True
+
+    @cached_property
+    def error_score(self) -> Any:
+        return self.settings["error_score"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The evaluation raised, which ends the search: only with `error_score="raise"` does a fit that fails do so."""
+
+    error: BaseException
+
+
+def read(calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]], share: bool) -> tuple[Batch, list[Cell]]:
+    """A round as scikit-learn hands it out, a call of `_fit_and_score` for each cell, as a batch and its cells."""
+    from sklearn import get_config
+
+    cells: list[Cell] = []
+    splits: dict[int, tuple[Any, Any]] = {}
+    shared: tuple[Any, Any, Any] = (None, None, None)
+    settings: dict[str, Any] = {}
+    for _, given, words in calls:
+        shared = given
+        fold, candidate = words["split_progress"][0], words["candidate_progress"][0]
+        splits[fold] = words["train"], words["test"]
+        cells.append(Cell(len(cells), candidate, fold, words["parameters"]))
+        settings = settings or {name: value for name, value in words.items() if name not in OF_ONE_CELL}
+    return Batch(*shared, [splits[fold] for fold in sorted(splits)], settings, get_config(), share), cells
+
+
+class Evaluator:
+    """Evaluates cells of one batch in this process; the fitted prefixes of pipelines stay with it."""
+
+    def __init__(self, batch: Batch) -> None:
+        from sklearn import config_context
+        from sklearn.base import clone
+        from sklearn.model_selection._validation import _fit_and_score
+
+        self._batch = batch
+        self._memory = PrefixMemory() if batch.share_prefixes and group_of(batch.estimator) else None
+        self._clone, self._context, self._fit_and_score = clone, config_context, _fit_and_score
+
+    def __call__(self, cell: Cell) -> Result | Broken:
+        batch = self._batch
+        estimator = self._clone(batch.estimator)
+        if self._memory is not None:
+            self._memory.start(cell.fold)
+            estimator.memory = self._memory
+        train, test = batch.splits[cell.fold]
+        try:
+            with self._context(**batch.config):
+                result: Result = self._fit_and_score(
+                    estimator,
+                    batch.x,
+                    batch.y,
+                    train=train,
+                    test=test,
+                    parameters=cell.parameters,
+                    split_progress=(cell.fold, len(batch.splits)),
+                    **batch.settings,
+                )
+        except Exception as error:  # noqa: BLE001 - it is raised where scikit-learn would have raised it
+            return Broken(error)
+        return result
+
+
+def without_score(batch: Batch, cell: Cell, reason: str, seconds: float) -> Result:
+    """The result of a cell that gave none, as scikit-learn has it for a fit that raised."""
+    from sklearn.metrics._scorer import _MultimetricScorer
+
+    scorer, value = batch.settings["scorer"], batch.error_score
+    scores = dict.fromkeys(scorer._scorers, value) if isinstance(scorer, _MultimetricScorer) else value
+    result = {"fit_error": reason, "test_scores": scores, "fit_time": seconds, "score_time": 0.0}
+    if batch.settings.get("return_train_score"):
+        result["train_scores"] = dict(scores) if isinstance(scores, dict) else scores
+    return {**result, "n_test_samples": len(batch.splits[cell.fold][1])}
+
+
+def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
+    """Raises InputError naming what cannot be sent to another process; tells whether all of it is scikit-learn's.
+
+    What is others' may hang or end the process that runs it.
+    """
+    parts = {
+        "the estimator": batch.estimator,
+        "the scorer": batch.settings.get("scorer"),
+        "the fit parameters": (batch.settings.get("fit_params"), batch.settings.get("score_params")),
+        "the grid": [cell.parameters for cell in cells if cell.fold == 0],
+    }
+    faults, packages = [], set()
+    for name, part in parts.items():
+        try:
+            reader = _Reader(io.BytesIO(dump(part)))
+            reader.load()
+            packages |= reader.packages
+        except Exception as error:  # noqa: BLE001 - any class may fail in its own way
+            problem = f"cannot be sent to another process: {type(error).__name__}: {error}"
+            faults.append(Fault(name, problem, "keep locks, open files and connections out of it"))
+    if faults:
+        raise InputError(faults)
+    return packages <= OWN_PACKAGES
+
+
+def dump(value: Any) -> bytes:
+    """A value as bytes for another process; classes and functions of the user's own script travel along."""
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+class _Reader(pickle.Unpickler):
+    """Notes from which packages the classes and functions of a value are."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.packages: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.packages.add(module.partition(".")[0])
+        return super().find_class(module, name)

@@ -1,0 +1,84 @@
+"""What can be wrong with a search, told before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any
+
+from rayopt.errors import Fault, InputError, did_you_mean
+
+LARGE_COUNT = 100_000  # candidates, from which on a search is asked to be confirmed
+
+
+def grids_of(grid: Any) -> list[Mapping[str, Any]]:
+    """A grid as a list of grids."""
+    return [grid] if isinstance(grid, Mapping) else list(grid) if isinstance(grid, Iterable) else []
+
+
+def check_names(estimator: Any, grid: Any, place: str) -> list[Fault]:
+    """Parameters that the estimator does not have; those of an estimator that the grid itself puts in may be any."""
+    if not hasattr(estimator, "get_params"):
+        problem = f"{type(estimator).__name__} is no estimator: it lacks get_params"
+        return [Fault(place, problem, "give a scikit-learn estimator, or one with its methods")]
+    known = list(estimator.get_params(deep=True))
+    faults = []
+    for one in grids_of(grid):
+        for name in one if isinstance(one, Mapping) else ():
+            parts = str(name).split("__")
+            replaced = any("__".join(parts[:length]) in one for length in range(1, len(parts)))
+            if name not in known and not replaced:
+                problem = f"{type(estimator).__name__} has no parameter {name!r}"
+                faults.append(Fault(place, problem, did_you_mean(str(name), known)))
+    return faults
+
+
+def check_grid(grid: Any, place: str, confirmed: bool, remedy: str) -> list[Fault]:
+    """Whether there is a grid, and whether it is as large as somebody wanted it to be."""
+    grids = grids_of(grid)
+    faults = [
+        Fault(place, f"{one!r} is no mapping of parameters to values", "write `parameter: [values]`")
+        for one in grids
+        if not isinstance(one, Mapping)
+    ]
+    if faults:
+        return faults
+    for one in grids:
+        for name, values in one.items():
+            if isinstance(values, str) or not isinstance(values, Sized) or not hasattr(values, "__getitem__"):
+                faults.append(Fault(place, f"the values of {name!r} are {values!r}", "give a list of values"))
+            elif len(values) == 0:
+                faults.append(Fault(place, f"{name!r} has no values", "give at least one"))
+    if faults:
+        return faults
+    if not grids or not any(grids):
+        return [Fault(place, "the grid is empty", "give at least one parameter with its values")]
+    count = sum(math.prod(map(len, one.values())) for one in grids)
+    return [] if confirmed else check_count(count, place, remedy)
+
+
+def check_count(count: int, place: str, remedy: str) -> list[Fault]:
+    if count <= LARGE_COUNT:
+        return []
+    return [Fault(place, f"there are {count:,} candidates, each to be fitted on every fold", remedy)]
+
+
+def check_data(x: Any, y: Any, place: str) -> list[Fault]:
+    """Whether every row has its target."""
+    import numpy as np
+    import pandas
+
+    rows = x.shape[0] if hasattr(x, "shape") else len(x)
+    if y is None:
+        return []
+    if len(y) != rows:
+        return [Fault(place, f"there are {rows} rows of features but {len(y)} targets", "make them match")]
+    missing = int(np.sum(pandas.isna(np.asarray(y))))
+    if missing:
+        return [Fault(place, f"{missing} of {rows} targets are missing (NaN)", "drop those rows")]
+    return []
+
+
+def raise_if(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise InputError(faults)

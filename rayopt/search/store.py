@@ -1,0 +1,50 @@
+"""Results of cells that outlive the process: in the cache, by the content of what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+from rayopt.records import digest
+from rayopt.runs.cache import Cache, Entry
+from rayopt.search.cells import Batch, Cell, Result
+
+
+class Store(Protocol):
+    def get(self, batch: Batch, cell: Cell) -> Result | None: ...
+
+    def put(self, batch: Batch, cell: Cell, result: Result) -> None: ...
+
+
+class CachedCells:
+    """`context` stands for all that decides a result but the parameters and the rows: estimator, data, scorers."""
+
+    def __init__(self, cache: Cache, context: str) -> None:
+        self._cache, self._context = cache, context
+        self._rows: dict[int, str] = {}
+        self._batch: Batch | None = None
+
+    def get(self, batch: Batch, cell: Cell) -> Result | None:
+        entry = self._cache.get(self._key(batch, cell))
+        return dict(entry.value["cell"]) if entry is not None else None
+
+    def put(self, batch: Batch, cell: Cell, result: Result) -> None:
+        self._cache.put(self._key(batch, cell), Entry({"cell": result}, {}))
+
+    def _key(self, batch: Batch, cell: Cell) -> str:
+        if batch is not self._batch:
+            self._batch, self._rows = batch, {}
+        if cell.fold not in self._rows:
+            self._rows[cell.fold] = _hash_rows(batch.splits[cell.fold])
+        parameters = sorted((name, repr(value)) for name, value in cell.parameters.items())
+        return digest(["cell", self._context, parameters, self._rows[cell.fold]])
+
+
+def _hash_rows(split: tuple[Any, Any]) -> str:
+    import numpy as np
+
+    total = hashlib.sha256()
+    for rows in split:
+        array = np.ascontiguousarray(rows)
+        total.update(f"{array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return total.hexdigest()
