@@ -127,7 +127,7 @@ class TuneCrew:
         self.count = cpus or max(1, int(sum(node["Resources"].get("CPU", 0) for node in nodes if node["Alive"])))
         self.name = f"{self.count} Ray Tune trials"
         self.session = ray.get_runtime_context().get_job_id()
-        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
+        self._mailbox: Any = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
         self._batch: Any = None
         self._assigned: list[tuple[str, bytes]] = []
         self._failure: BaseException | None = None

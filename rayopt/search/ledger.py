@@ -82,7 +82,9 @@ class Ledger:
         """A worker leaves in peace; what it had not finished waits again."""
         hand = self._hands.pop(worker, _Hand())
         left = [index for index in hand.cells if index in self._open]
-        if left:
+        if hand.alone:
+            self._suspects.extendleft(left)
+        elif left:
             self._waiting.setdefault(hand.group, deque()).extendleft(reversed(left))
 
     def lose(self, worker: Hashable, final: bool = False) -> list[int]:

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,9 +228,9 @@ class _Round:
             self._progress.cell_ended(cell, result, True, None)
         return waiting
 
-    def _grouped(self, cells: Sequence[Cell]) -> dict[str, list[int]]:
+    def _grouped(self, cells: Sequence[Cell]) -> dict[Hashable, list[int]]:
         """Cells that share the beginning of a pipeline, fold by fold; all in one group where nothing is shared."""
-        groups: dict[str, list[int]] = {}
+        groups: dict[Hashable, list[int]] = {}
         for cell in cells:
             prefix = group_of(self._batch.estimator, cell.parameters) if self._batch.share_prefixes else ""
             groups.setdefault(f"{prefix} on fold {cell.fold}" if prefix else "", []).append(cell.index)
@@ -400,9 +400,8 @@ class _Round:
 
 def _told_seconds(answers: Sequence[tuple[int, Any]]) -> float:
     """What the evaluations themselves say that they took, plus a little for what is around them."""
-    return sum(
-        result["fit_time"] + result["score_time"] + 0.0005 for _, result in answers if isinstance(result, Mapping)
-    )
+    times = (one["fit_time"] + one["score_time"] + 0.0005 for _, one in answers if isinstance(one, Mapping))
+    return float(sum(times))
 
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:

@@ -51,6 +51,12 @@ class Locked(ClassifierMixin, BaseEstimator):
         self.strength = strength
         self.lock = threading.Lock()
 
+    def fit(self, X: Any, y: Any) -> Locked:
+        return self
+
+    def score(self, X: Any, y: Any) -> float:
+        return 0.0
+
 
 class Counting(TransformerMixin, BaseEstimator):
     """Notes in a file that it was fitted."""
@@ -69,7 +75,7 @@ class Counting(TransformerMixin, BaseEstimator):
 
 def sometimes(estimator: Any, X: Any, y: Any) -> float:
     """A scorer that raises on folds whose first feature is small."""
-    if X[:, 0].max() < 2:
+    if X[:, 0].max() < 3:
         raise RuntimeError("no score")
     return float(estimator.score(X, y))
 

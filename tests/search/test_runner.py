@@ -1,0 +1,137 @@
+"""Child processes give the same answers as this one, and what hangs or dies there is told of and scored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.naive_bayes import GaussianNB
+
+from rayopt.errors import InputError, WorkError
+from rayopt.runs.cache import Cache
+from rayopt.search import wrapped
+from rayopt.search.crew import Crew
+from rayopt.search.processes import Processes
+from rayopt.search.runner import Means, Progress, Runner
+from rayopt.search.store import CachedCells
+from tests.search.estimators import Locked, Nearest
+
+X = np.random.default_rng(0).normal(size=(60, 4))
+Y = (X[:, 0] > 0).astype(int)
+STRENGTHS = [0.5, 1.0, 2.0, 3.0]
+FOLDS = [-1, 0] * 30
+
+
+def children(deadline_s: float | None = None) -> Means:
+    """Everything in two child processes, as if they were a Ray."""
+    made: Callable[[], Crew] = lambda: Processes(2)  # noqa: E731
+    return Means(open_ray=made, ray_runs=True, deadline_s=deadline_s, cpus=2)
+
+
+def search(means: Means, model: Any = None, **options: Any) -> tuple[Any, Runner]:
+    found = GridSearchCV(model or Nearest(), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS), **options)
+    runner = Runner(means)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitFailedWarning)
+            wrapped.fit(found, runner, X, Y)
+    finally:
+        runner.close()
+    return found, runner
+
+
+def scores(found: Any) -> list[list[float]]:
+    return [found.cv_results_[f"split{fold}_test_score"].tolist() for fold in range(found.n_splits_)]
+
+
+def test_children_give_the_same_and_a_death_changes_nothing(tmp_path: Path) -> None:
+    expected, _ = search(Means(in_process=True))
+    fine, runner = search(children(), Nearest(how="die once", at=2.0, marks=str(tmp_path)))
+    assert (tmp_path / "2.0").exists()
+    assert scores(fine) == scores(expected)
+    assert fine.best_params_ == expected.best_params_
+    assert runner.evaluated == {"here": 0, "crews": 4, "cached": 0}
+
+
+def test_one_that_always_ends_its_worker_is_scored_by_error_score() -> None:
+    expected, _ = search(Means(in_process=True))
+    found, _ = search(children(), Nearest(how="die", at=1.0), error_score=-1.0)
+    for got, true in zip(scores(found), scores(expected), strict=True):
+        assert got[1] == -1.0
+        assert [got[0], *got[2:]] == [true[0], *true[2:]]
+
+
+def test_one_that_hangs_is_ended_at_its_deadline() -> None:
+    found, _ = search(children(deadline_s=1.0), Nearest(how="hang", at=3.0), error_score=0.0)
+    assert [got[3] for got in scores(found)] == [0.0]
+    assert found.best_params_ != {"strength": 3.0}
+
+
+def test_with_error_score_raise_the_reason_is_raised() -> None:
+    with pytest.raises(WorkError, match=r"'strength': 0.5.* on fold .: its worker died twice: .*SIGKILL"):
+        search(children(), Nearest(how="die", at=0.5), error_score="raise")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "named"),
+    [
+        (Locked(), {}, "the estimator: cannot be sent to another process: TypeError: cannot pickle"),
+        (Nearest(), {"scoring": Locked().lock.acquire}, "the scorer: cannot be sent"),
+    ],
+)
+def test_what_cannot_be_sent_is_named(model: Any, options: Any, named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        search(children(), model, **options)
+    assert named in str(caught.value)
+
+
+class Noted(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[int, bool]] = []
+        self.count = 0
+
+    def round_read(self, cells: Any) -> None:
+        self.count += len(cells)
+
+    def cell_ended(self, cell: Any, result: Any, cached: bool, left_s: float | None) -> None:
+        self.ended.append((cell.index, cached))
+
+
+def test_no_finished_cell_is_evaluated_again(tmp_path: Path) -> None:
+    store = CachedCells(Cache(tmp_path), "a context")
+    expected = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1, 1.0]}, cv=3).fit(X, Y)
+    stopped = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1, 1.0]}, cv=3)
+
+    class Stop(Progress):
+        left = 4
+
+        def cell_ended(self, cell: Any, result: Any, cached: bool, left_s: float | None) -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wrapped.fit(stopped, Runner(Means(in_process=True), store, Stop()), X, Y)
+    again = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1, 1.0]}, cv=3)
+    noted = Noted()
+    runner = Runner(Means(in_process=True), store, noted)
+    wrapped.fit(again, runner, X, Y)
+    assert runner.evaluated == {"here": 5, "crews": 0, "cached": 4}
+    assert noted.count == len(noted.ended) == 9
+    assert scores(again) == scores(expected)
+    wider = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-3, 1e-9, 0.1, 1.0]}, cv=3)
+    runner = Runner(Means(in_process=True), store)
+    wrapped.fit(wider, runner, X, Y)
+    assert runner.evaluated["cached"] == 9, "another grid has these cells too"
+    other = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}, cv=4)
+    runner = Runner(Means(in_process=True), store)
+    wrapped.fit(other, runner, X, Y)
+    assert runner.evaluated["cached"] == 0, "other folds"
