@@ -16,6 +16,7 @@ from rayopt.kinds import Prepared
 from rayopt.loading import Loaded, load
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
+from rayopt.search.crew import Crew
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
 
@@ -48,7 +49,9 @@ def run(
         folder.claim(prepared.hash, loaded.job.name, overwrite)
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-            desk = Desk(opener(address), _place(address), Cache(cache), Logged(watcher or Silent()), folder)
+            desk = Desk(
+                opener(address), _place(address), Cache(cache), Logged(watcher or Silent()), folder, *crew(address)
+            )
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
@@ -105,6 +108,20 @@ def opener(address: str | None) -> Callable[[], Backend]:
         return OnRay(address)
 
     return on_ray
+
+
+def crew(address: str | None) -> tuple[Callable[[], Crew] | None, bool]:
+    """What makes the workers of a search at an address, once they are needed, and whether their Ray runs already."""
+    if address == IN_PROCESS:
+        return None, False
+
+    def open_crew() -> Crew:
+        from rayopt.onray.tune import hire
+
+        return hire(address)
+
+    runs = address is not None or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
+    return open_crew, bool(runs)
 
 
 def write_report(folder: RunFolder) -> Path:

@@ -55,7 +55,8 @@ def verify_folder(path: Path) -> list[Finding]:
     """Checks every model of a run folder; raises InputError where there is nothing to check."""
     folder = RunFolder(path)
     summary = folder.read_summary()
-    named = {row["id"]: row for row in [summary["baseline"], *summary["front"], *summary["candidates"]] if row}
+    rows = [summary.get("baseline"), *summary.get("front", ()), *summary.get("candidates", ())]  # a search has none
+    named = {row["id"]: row for row in rows if row}
     wanted = {id: row["sha256"] for id, row in named.items() if row["path"]}
     if not wanted:
         raise input_error(str(path), "holds no models", "give the folder of a run that has ended")

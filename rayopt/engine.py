@@ -26,6 +26,7 @@ from rayopt.plan import (
 from rayopt.records import ONE_CPU, Need
 from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.folder import RunFolder
+from rayopt.search.crew import Crew
 from rayopt.watch import Watcher
 
 
@@ -76,13 +77,19 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """What a kind of job is given to work with; `where` says on which machines its timings are taken."""
+    """What a kind of job is given to work with; `where` says on which machines its timings are taken.
+
+    open_crew: makes the workers of a search, None where all is done in this process; ray_runs: whether their Ray is
+    there already.
+    """
 
     open_backend: Callable[[], Backend]
     where: str
     cache: Cache
     watcher: Watcher
     folder: RunFolder
+    open_crew: Callable[[], Crew] | None = None
+    ray_runs: bool = False
 
 
 @dataclass

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from importlib.util import find_spec
 from typing import Any, Literal
 
+from rayopt.api import crew
 from rayopt.errors import did_you_mean, input_error
 from rayopt.search import checks, wrapped
-from rayopt.search.crew import Crew
 from rayopt.search.runner import Means, Progress, Runner
 
 BACKENDS = ("auto", "ray", "local")
@@ -111,23 +111,7 @@ class HyperparameterOptimizer:
 
 def means(address: str | None, deadline_s: float | None, share_prefixes: bool, wait_for_ray: bool = False) -> Means:
     """Who may evaluate with a Ray at `address`: None for the one that the caller has started, else one of its own."""
-    runs = address is not None or _is_connected()
-    if not runs and not _has_ray():
+    if find_spec("ray") is None:
         return Means(deadline_s=deadline_s, share_prefixes=share_prefixes)
-
-    def open_ray() -> Crew:
-        from rayopt.onray.tune import hire
-
-        return hire(address)
-
+    open_ray, runs = crew(address)
     return Means(open_ray, runs or wait_for_ray, deadline_s=deadline_s, share_prefixes=share_prefixes)
-
-
-def _is_connected() -> bool:
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
-
-
-def _has_ray() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("ray") is not None

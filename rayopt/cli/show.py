@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rayopt.certificates import Finding
 
 WIDE = 120  # from this many columns on, a table has a column for the steps ...
+COMPARED = ("baseline", "recommended", "best_params", "best_score", "best_std")
 LEAST_STEPS = 24  # ... if this many are left for it
 
 
@@ -27,6 +28,11 @@ def show_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> Non
         return
     from rayopt.report.rows import headline
 
+    if summary["kind"] == "search":
+        from rayopt.cli.show_search import show_search
+
+        show_search(summary, folder)
+        return
     baseline = summary["baseline"]
     if baseline is not None:
         best = summary["recommended"]["id"] if summary["recommended"] else None
@@ -89,10 +95,13 @@ def show_comparison(folders: Sequence[Path], as_json: bool) -> None:
 
     found = {str(folder): RunFolder(folder).read_summary() for folder in folders}
     if as_json:
-        _json(
-            {folder: {"baseline": one["baseline"], "recommended": one["recommended"]} for folder, one in found.items()}
-        )
+        _json({folder: {name: one[name] for name in COMPARED if name in one} for folder, one in found.items()})
         return
+    searches = {folder: found.pop(folder) for folder, one in dict(found).items() if one["kind"] == "search"}
+    if searches:
+        from rayopt.cli.show_search import show_searches
+
+        show_searches(searches)
     rows = []
     for folder, one in found.items():
         row = one["recommended"] or one["baseline"]

@@ -24,6 +24,13 @@ def load(settings: DataSettings, folder: Path, seed: int, place: str) -> Dataset
     )
 
 
+def arrays(settings: DataSettings, folder: Path, place: str) -> Arrays:
+    """All rows of the job's data in their own order: features `(rows, features)` in the wanted type, and targets."""
+    x, y = _read(settings, folder, place)
+    x = _as(settings.dtype, x, place)
+    return (x.reshape(len(x), -1) if x.ndim > 2 else x), y
+
+
 def _as(dtype: str, x: Array, place: str) -> Array:
     """Features in the wanted type; what cannot be had in it is left for the checks to tell, or told here."""
     if x.dtype.kind not in "fiub":

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rayopt.report import formats, rows
+from rayopt.report import formats, rows, search
 from rayopt.report.figure import views
 
 INSIDE = re.compile(r"(?!.*\.\.)\w[\w./-]*")  # a path below the run folder, and no `javascript:`
@@ -20,6 +20,8 @@ INSIDE = re.compile(r"(?!.*\.\.)\w[\w./-]*")  # a path below the run folder, and
 
 def render(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     """The page for a summary and the plan it came from; both may lack any part."""
+    if summary.get("kind") == "search":
+        return _search_page(summary, plan)
     found = rows.sheet(summary)
     figures = views(found)
     template = _environment().get_template("page.html")
@@ -33,6 +35,25 @@ def render(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
         views=figures,
         plotly=_plotly() if figures else None,
         job=yaml.safe_dump(plan["job"], sort_keys=False, allow_unicode=True) if plan.get("job") else "",
+    )
+
+
+def _search_page(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """The page of a search: its figures have no buttons but Plotly's own."""
+    found = search.sheet(summary)
+    figures = search.figures(found)
+    return (
+        _environment()
+        .get_template("search.html")
+        .render(
+            summary=summary,
+            plan=plan,
+            sheet=found,
+            headline=search.headline(summary),
+            figures=figures,
+            plotly=_plotly() if figures else None,
+            job=yaml.safe_dump(plan["job"], sort_keys=False, allow_unicode=True) if plan.get("job") else "",
+        )
     )
 
 

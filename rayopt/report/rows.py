@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rayopt.report import search
 from rayopt.report.formats import (
     format_count,
     format_digits,
@@ -148,6 +149,8 @@ class Card:
 def headline(summary: Json) -> str:
     """How the run ended, in one sentence of plain text."""
     status = str(summary.get("status", "done"))
+    if summary.get("kind") == "search":
+        return search.headline(summary)
     if status == "failed":
         return f"failed{_after(summary)}{_cause(summary)}"
     if "candidates" not in summary:

@@ -12,7 +12,11 @@ from typing import IO, Any
 from rayopt.errors import InputError, input_error
 from rayopt.runs.files import disk_errors, write_bytes, write_folder, write_json
 
-OWN = ("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock")
+OF_SEARCH = ("cv_results.csv", "cv_results.parquet")
+OWN = (
+    *("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock"),
+    *OF_SEARCH,
+)
 ASIDE = tuple(f".{name}." for name in OWN)
 
 
@@ -28,6 +32,8 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.log = path / "log.txt"
+        self.table = path / "cv_results.csv"
+        self.columns = path / "cv_results.parquet"
         self._lock: IO[bytes] | None = None
 
     def claim(self, job_hash: str, name: str, overwrite: bool) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 from rayopt.errors import Fault, InputError
+from rayopt.provenance import forget_own_modules
 from rayopt.search.prefixes import PrefixMemory, group_of
 
 Result = dict[str, Any]
@@ -28,6 +29,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Own:
+    """Where the modules of a user's own lie, and a hash of them: a process that imported others reads them again."""
+
+    folder: str = ""
+    code: str = ""
+
+    def make_importable(self) -> None:
+        if self.folder and self.folder not in sys.path:
+            sys.path.insert(0, self.folder)
+        if _last["code"] not in ("", self.code):
+            forget_own_modules()
+        _last["code"] = self.code
+
+
+_last = {"code": ""}
+
+
+@dataclass(frozen=True)
 class Batch:
     """What the cells of one round share. `settings` are the arguments that scikit-learn's evaluation takes.
 
@@ -41,10 +60,21 @@ class Batch:
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
     share_prefixes: bool = True
+    own: Own = field(default_factory=Own)
 
-    @cached_property
+    @property
     def error_score(self) -> Any:
         return self.settings["error_score"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays as they are, so that they may be shared; what is made of classes as bytes, read after `own` is set."""
+        state = dict(vars(self))
+        return {**state, "made": dump((state.pop("estimator"), state.pop("settings")))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state["own"].make_importable()
+        estimator, settings = pickle.loads(state.pop("made"))  # noqa: S301 - of the driver's making
+        vars(self).update(state, estimator=estimator, settings=settings)
 
 
 @dataclass(frozen=True)
@@ -54,7 +84,9 @@ class Broken:
     error: BaseException
 
 
-def read(calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]], share: bool) -> tuple[Batch, list[Cell]]:
+def read(
+    calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]], share: bool, own: Own
+) -> tuple[Batch, list[Cell]]:
     """A round as scikit-learn hands it out, a call of `_fit_and_score` for each cell, as a batch and its cells."""
     from sklearn import get_config
 
@@ -68,7 +100,7 @@ def read(calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]], share: bo
         splits[fold] = words["train"], words["test"]
         cells.append(Cell(len(cells), candidate, fold, words["parameters"]))
         settings = settings or {name: value for name, value in words.items() if name not in OF_ONE_CELL}
-    return Batch(*shared, [splits[fold] for fold in sorted(splits)], settings, get_config(), share), cells
+    return Batch(*shared, [splits[fold] for fold in sorted(splits)], settings, get_config(), share, own), cells
 
 
 class Evaluator:

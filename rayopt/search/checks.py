@@ -29,7 +29,8 @@ def check_names(estimator: Any, grid: Any, place: str) -> list[Fault]:
             replaced = any("__".join(parts[:length]) in one for length in range(1, len(parts)))
             if name not in known and not replaced:
                 problem = f"{type(estimator).__name__} has no parameter {name!r}"
-                faults.append(Fault(place, problem, did_you_mean(str(name), known)))
+                alike = next((one for one in known if one.lower() == str(name).lower()), str(name))
+                faults.append(Fault(place, problem, did_you_mean(alike, known)))
     return faults
 
 

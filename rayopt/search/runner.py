@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayopt.errors import InputError, WorkError
-from rayopt.search.cells import Batch, Broken, Cell, Evaluator, Result, check_travels, read, without_score
+from rayopt.search.cells import Batch, Broken, Cell, Evaluator, Own, Result, check_travels, read, without_score
 from rayopt.search.crew import Answered, Crew, Event, Joined, Lost
 from rayopt.search.ledger import Ledger
 from rayopt.search.prefixes import group_of
@@ -43,6 +43,7 @@ class Means:
     in_process: bool = False
     deadline_s: float | None = None
     share_prefixes: bool = True
+    own: Own = field(default_factory=Own)
     cpus: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
 
@@ -74,7 +75,7 @@ class Runner:
 
     def __call__(self, calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> list[Result]:
         """The results of a round, in the order of its calls; raises what an evaluation raised."""
-        batch, cells = read(calls, self._means.share_prefixes)
+        batch, cells = read(calls, self._means.share_prefixes, self._means.own)
         if not cells:
             return []
         self._number = next(_NUMBERS)

@@ -1,0 +1,180 @@
+"""The kind `search`: an estimator and a grid or space in; the best parameters out, with scikit-learn's answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from rayopt import plugins
+from rayopt.data import settings as data_settings
+from rayopt.data.settings import DataSettings
+from rayopt.errors import Fault, InputError, did_you_mean, input_error
+from rayopt.kinds import JobSettings
+from rayopt.search import checks, recipe
+from rayopt.search.recipe import Part, Recipe
+from rayopt.spec import Document, Settings
+
+if TYPE_CHECKING:
+    from rayopt.engine import Desk
+    from rayopt.searching import Search
+
+OWN_STRATEGIES = ("grid", "halving", "random")
+CONFIRM = "make it smaller, use `strategy: random`, or confirm it: --set confirm_large=true"
+
+
+class HalvingSettings(Settings):
+    """As HalvingGridSearchCV takes them: each round leaves one of `factor` candidates and has as many times more of
+    `resource`, which is rows (`n_samples`) or a parameter."""
+
+    factor: int = Field(3, ge=2)
+    resource: str = "n_samples"
+    min_resources: int | Literal["exhaust", "smallest"] = "exhaust"
+    max_resources: int | Literal["auto"] = "auto"
+    aggressive_elimination: bool = False
+
+
+class Job(JobSettings):
+    """The fields of a `search` job.
+
+    `grid` is for `grid`, `halving` and `random` (n_trials points drawn from its lists), `space` for all other
+    strategies. All rows of the data take part in `cv`, but for the share `test`, which grades the best one once.
+    """
+
+    estimator: Recipe
+    data: DataSettings
+    grid: dict[str, Any] | list[dict[str, Any]] | None = None
+    space: dict[str, Any] | None = None
+    strategy: str = "grid"
+    options: dict[str, Any] = Field({})
+    halving: HalvingSettings = HalvingSettings()
+    n_trials: int = Field(20, ge=1, le=1_000_000)
+    parallel: int = Field(1, ge=1, le=1024)
+    cv: int | Part = 5
+    scoring: str | list[str] | None = None
+    refit: bool | str = True
+    error_score: float | Literal["nan", "raise"] = "nan"
+    return_train_score: bool = False
+    test: float = Field(0, ge=0, lt=0.9)
+    deadline_s: float | None = Field(None, gt=0)
+    share_prefixes: bool = True
+    confirm_large: bool = False
+
+
+def check(job: Job, document: Document) -> list[Fault]:
+    """Faults of estimator, data, grid and strategy that show without importing or loading anything."""
+    faults = recipe.check(job.estimator, document, ("estimator",)) + data_settings.check(job.data, document)
+    faults += _strategy_faults(job, document)
+    if job.grid is not None:
+        confirmed = job.confirm_large or job.strategy == "random"
+        faults += checks.check_grid(job.grid, document.place(("grid",)), confirmed, CONFIRM)
+    if isinstance(job.cv, int) and job.cv < 2:
+        faults.append(document.fault(("cv",), f"{job.cv} folds are too few", "give at least 2"))
+    if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True:
+        remedy = f"add `refit:` with one of {', '.join(job.scoring)}, or `refit: false`"
+        faults.append(document.fault(("refit",), "does not say which of several metrics decides", remedy))
+    return faults
+
+
+def _strategy_faults(job: Job, document: Document) -> list[Fault]:
+    """Whether there is such a strategy, and what it searches."""
+    faults: list[Fault] = []
+    is_own = job.strategy in OWN_STRATEGIES and (job.strategy != "random" or job.space is None)
+    if not is_own:
+        try:
+            with plugins.importable(document.folder):
+                plugins.load("rayopt.strategies", job.strategy, document.place(("strategy",)), ("Options", "propose"))
+        except (InputError, ModuleNotFoundError):
+            known = sorted({*OWN_STRATEGIES, *_strategies()})
+            problem = f"unknown strategy {job.strategy!r}"
+            return [document.fault(("strategy",), problem, did_you_mean(job.strategy, known))]
+    wanted, other = ("grid", "space") if is_own else ("space", "grid")
+    if getattr(job, wanted) is None:
+        faults.append(document.fault((), f"names no `{wanted}:`", f"the strategy {job.strategy!r} searches one"))
+    if getattr(job, other) is not None:
+        problem = f"is not searched by the strategy {job.strategy!r}"
+        faults.append(document.fault((other,), problem, f"write `{wanted}:`, or take another strategy"))
+    return faults
+
+
+def _strategies() -> list[str]:
+    try:
+        return plugins.names("rayopt.strategies")
+    except ModuleNotFoundError:
+        return []
+
+
+def prepare(job: Job, document: Document) -> Search:
+    """Makes the estimator and loads the data; raises InputError with the faults of all."""
+    from rayopt.data.sources import arrays
+    from rayopt.searching import Search
+    from rayopt.tasks import sources
+
+    faults: list[Fault] = []
+    place = document.place
+    estimator = cv = scoring = data = None
+    try:
+        estimator = recipe.build(job.estimator, document, ("estimator",), job.seed)
+        faults += checks.check_names(estimator, job.grid or job.space, place(("grid" if job.grid else "space",)))
+    except InputError as error:
+        faults += error.faults
+    try:
+        data = arrays(job.data, document.folder, place(("data",)))
+        faults += checks.check_data(*data, place(("data",)))
+    except InputError as error:
+        faults += error.faults
+    try:
+        cv, scoring = _splitter(job, document), _scoring(job, document)
+    except InputError as error:
+        faults += error.faults
+    if faults or data is None:
+        raise InputError(faults)
+    names = [part.use for part in recipe.parts_of(job.estimator)]
+    names += [name for name in _scorer_names(job) if ":" in name]
+    names += [job.cv.use] if isinstance(job.cv, Part) else []
+    code = sources([name for name in names if not name.startswith("sklearn.")], str(document.folder)).sha256
+    return Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder))
+
+
+def run(search: Search, desk: Desk) -> dict[str, Any]:
+    """Searches and returns the summary; raises WorkError when no candidate could be scored."""
+    from rayopt.searching import Searching
+
+    return Searching(search, desk).run()
+
+
+def _splitter(job: Job, document: Document) -> Any:
+    if isinstance(job.cv, int):
+        return job.cv
+    with plugins.importable(document.folder):
+        splitter = recipe.make(job.cv, document.place(("cv",)))
+    if not hasattr(splitter, "split") or not hasattr(splitter, "get_n_splits"):
+        remedy = "name a splitter, such as sklearn.model_selection:StratifiedKFold"
+        raise input_error(document.place(("cv",)), f"{job.cv.use} gives no splitter", remedy)
+    return splitter
+
+
+def _scorer_names(job: Job) -> list[str]:
+    return [job.scoring] if isinstance(job.scoring, str) else list(job.scoring or ())
+
+
+def _scoring(job: Job, document: Document) -> Any:
+    """What scikit-learn takes for `scoring`: names of its own, or a user's `package.module:function`s."""
+    from sklearn.metrics import get_scorer_names
+
+    faults, found = [], {}
+    for name in _scorer_names(job):
+        if ":" in name:
+            with plugins.importable(document.folder):
+                found[name.rpartition(":")[2]] = plugins.locate(name, document.place(("scoring",)))
+        elif name in get_scorer_names():
+            found[name] = name
+        else:
+            remedy = did_you_mean(name, [*get_scorer_names(), "package.module:function"])
+            faults.append(document.fault(("scoring",), f"unknown metric {name!r}", remedy))
+    if isinstance(job.refit, str) and job.refit not in found:
+        remedy = did_you_mean(job.refit, list(found))
+        faults.append(document.fault(("refit",), f"{job.refit!r} is no metric of the job", remedy))
+    if faults:
+        raise InputError(faults)
+    return found if isinstance(job.scoring, list) else next(iter(found.values()), None)
