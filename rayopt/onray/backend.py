@@ -18,6 +18,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrash
 
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
 from rayopt.errors import InputError, WorkError, input_error
+from rayopt.onray import kept
 from rayopt.onray.processes import Family
 from rayopt.onray.token import private_token
 from rayopt.provenance import forget_own_modules
@@ -37,6 +38,7 @@ class OnRay:
         self.name = f"Ray at {at}" if at else "a local Ray"
         if not self._joined:
             self._start(address, cpus)
+        kept.dismiss()
         url = get_dashboard_url()  # type: ignore[no-untyped-call]
         asks = f" (it asks for the token in {self._token})" if self._token else ""
         self.dashboard: str | None = f"http://{url}{asks}" if url else None

@@ -23,11 +23,12 @@ from ray.exceptions import RayError
 
 from rayopt.backend import Backend
 from rayopt.errors import WorkError
+from rayopt.onray import kept
 from rayopt.onray.backend import OnRay
 from rayopt.search.cells import Batch, Cell, dump
 from rayopt.search.crew import Answered, Crew, Event, Hands, Joined, Lost
 
-IDLE_S = 60.0  # how long a crew on somebody else's Ray waits for the next search
+IDLE_S = 30.0  # how long a crew on somebody else's Ray waits for the next search
 PULL_S = 20.0
 
 
@@ -172,6 +173,7 @@ class TuneCrew:
             self._idle = threading.Timer(IDLE_S, self.end)
             self._idle.daemon = True
             self._idle.start()
+            kept.keep(self)
         else:
             self.end()
 
@@ -207,13 +209,12 @@ def hire(address: str | None) -> Crew:
     if not ray.is_initialized():
         return TuneCrew(OnRay(address))
     with _HIRING:
-        kept = _kept.get("crew")
-        if kept is None or not kept.is_fit or kept.session != ray.get_runtime_context().get_job_id():
-            kept = _kept["crew"] = TuneCrew()
-        return kept
+        crew: TuneCrew | None = kept.take()
+        if crew is None or not crew.is_fit or crew.session != ray.get_runtime_context().get_job_id():
+            crew = TuneCrew()
+        return crew
 
 
-_kept: dict[str, TuneCrew] = {}
 _HIRING = threading.Lock()
 
 

@@ -1,0 +1,31 @@
+"""The crew that waits on a Ray for the next search. It holds CPUs: whoever needs them sends it home."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+_waiting: list[Any] = []
+_lock = threading.Lock()
+
+
+def keep(crew: Any) -> None:
+    """Lets a crew wait, in the place of the one that does."""
+    with _lock:
+        before = [one for one in _waiting if one is not crew]
+        _waiting[:] = [crew]
+    for one in before:
+        one.end()
+
+
+def take() -> Any:
+    """The crew that waits, which does not wait any more; None where there is none."""
+    with _lock:
+        return _waiting.pop() if _waiting else None
+
+
+def dismiss() -> None:
+    """Sends the crew that waits home."""
+    crew = take()
+    if crew is not None:
+        crew.end()
