@@ -3,10 +3,10 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
-.PHONY: help demo test check bench constraints clean python venv
+.PHONY: help demo test check bench bench-grid constraints clean python venv
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
 
 demo: .venv/demo.stamp  ## run jobs/quickstart.yaml on a local Ray
 	@.venv/bin/rayopt run jobs/quickstart.yaml
@@ -23,6 +23,9 @@ check: .venv/test.stamp  ## lint, formatting, types and layers
 bench: .venv/test.stamp  ## time the start of the program and the demo
 	@.venv/bin/python tests/benchmarks/startup.py
 	@.venv/bin/python tests/benchmarks/demo.py
+
+bench-grid: .venv/test.stamp  ## time grid searches beside scikit-learn's own on loky
+	@.venv/bin/python tests/benchmarks/grid.py
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import secrets
@@ -30,6 +31,7 @@ from rayopt.search.crew import Answered, Crew, Event, Hands, Joined, Lost
 
 IDLE_S = 30.0  # how long a crew on somebody else's Ray waits for the next search
 PULL_S = 20.0
+UNFIT = 5
 
 
 class Mailbox:
@@ -38,6 +40,8 @@ class Mailbox:
     def __init__(self) -> None:
         self._cells: dict[str, deque[Any]] = {}
         self._lives: dict[str, int] = {}
+        self._alive: set[str] = set()
+        self._taken: dict[str, float] = {}
         self._events: list[Event] = []
         self._round: tuple[int, Any, float | None] = (0, None, None)
         self._changed = asyncio.Condition()
@@ -47,9 +51,9 @@ class Mailbox:
     async def join(self, worker: str) -> int:
         """A worker is there; one of that name before it is not any more. Gives which life of it this is."""
         async with self._changed:
-            if worker in self._lives:
-                self._events.append(Lost(_life(worker, self._lives[worker]), "its process died"))
+            self._bury(worker)
             self._lives[worker] = self._lives.get(worker, 0) + 1
+            self._alive.add(worker)
             name = _life(worker, self._lives[worker])
             self._cells[worker] = deque()
             self._events.append(Joined(name))
@@ -59,9 +63,8 @@ class Mailbox:
     async def lost(self, worker: str) -> None:
         """Tune says that the worker's process is gone; it will come again."""
         async with self._changed:
-            if worker in self._lives:
-                self._events.append(Lost(_life(worker, self._lives[worker]), "its process died"))
-                self._changed.notify_all()
+            self._bury(worker)
+            self._changed.notify_all()
 
     async def pull(self, worker: str, life: int, answers: Any) -> Any:
         """Takes results (round, answers) or None; gives (round, batch reference, deadline, cells), None at the end."""
@@ -74,7 +77,10 @@ class Mailbox:
                     await self._changed.wait_for(lambda: self._cells[worker] or self._is_closed)
             if self._is_closed or self._lives[worker] != life or time.monotonic() - self._heard > IDLE_S + PULL_S:
                 return None
-            return (*self._round, self._cells[worker].popleft() if self._cells[worker] else b"")
+            if not self._cells[worker]:
+                return (*self._round, b"")
+            self._taken[worker] = time.monotonic()
+            return (*self._round, self._cells[worker].popleft())
 
     async def tell(self, worker: str, life: int, answers: Any) -> None:
         """Results of a part of what a worker has in hand."""
@@ -88,7 +94,9 @@ class Mailbox:
             self._round = (number, batch, deadline_s)
             for cells in self._cells.values():
                 cells.clear()
-            self._events = [Joined(_life(worker, life)) for worker, life in self._lives.items()]
+            self._events = [
+                Joined(_life(worker, life)) for worker, life in self._lives.items() if worker in self._alive
+            ]
             self._heard = time.monotonic()
             self._changed.notify_all()
 
@@ -98,7 +106,7 @@ class Mailbox:
             self._heard = time.monotonic()
             for name, cells in assigned:
                 worker, _, life = name.rpartition("#")
-                if self._lives.get(worker) == int(life):
+                if worker in self._alive and self._lives[worker] == int(life):
                     self._cells[worker].append(cells)
             if assigned:
                 self._changed.notify_all()
@@ -107,6 +115,13 @@ class Mailbox:
                     await self._changed.wait_for(lambda: bool(self._events))
             events, self._events = self._events, []
             return events
+
+    def _bury(self, worker: str) -> None:
+        """Tells the driver that a worker is gone, once."""
+        if worker in self._alive:
+            self._alive.remove(worker)
+            busy_s = time.monotonic() - self._taken.pop(worker) if worker in self._taken else 0.0
+            self._events.append(Lost(_life(worker, self._lives[worker]), "its process died", busy_s))
 
     async def close(self) -> None:
         async with self._changed:
@@ -133,6 +148,8 @@ class TuneCrew:
         self._assigned: list[tuple[str, bytes]] = []
         self._failure: BaseException | None = None
         self._is_closed = False
+        self._given: set[str] = set()
+        self._unfit = 0
         self._idle: threading.Timer | None = None
         self._pending: Any = None
         self._tune = threading.Thread(target=self._run_tune, daemon=True, name="tune")
@@ -149,6 +166,7 @@ class TuneCrew:
         ray.get(self._mailbox.start.remote(number, [self._batch], deadline_s))
 
     def assign(self, worker: str, number: int, cells: Sequence[Cell]) -> None:
+        self._given.add(worker)
         self._assigned.append((worker, dump((number, list(cells)))))
 
     def wait(self, timeout_s: float) -> list[Event]:
@@ -160,7 +178,17 @@ class TuneCrew:
             events: list[Event] = ray.get(self._mailbox.exchange.remote(assigned, timeout_s))
         except RayError as error:
             raise WorkError(f"the mailbox of the Ray Tune trials is gone: {error}") from error
+        for event in events:
+            self._judge(event)
         return events
+
+    def _judge(self, event: Event) -> None:
+        """Trials that die again and again before they have been given anything will not do better."""
+        if isinstance(event, Lost):
+            self._unfit = 0 if event.worker in self._given else self._unfit + 1
+            self._given.discard(event.worker)
+        if self._unfit > UNFIT * self.count:
+            raise WorkError("Ray Tune trials die before they evaluate anything")
 
     def finish(self) -> None:
         """The round's data may go."""
@@ -229,9 +257,13 @@ def _quiet_tune() -> Iterator[None]:
     }
     mine = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(mine)
+    log = logging.getLogger("ray.tune")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # that a trial died is told by the search
     try:
         yield
     finally:
+        log.setLevel(level)
         for name in mine:
             os.environ.pop(name, None)
 

@@ -69,7 +69,8 @@ class Batch:
     def __getstate__(self) -> dict[str, Any]:
         """Arrays as they are, so that they may be shared; what is made of classes as bytes, read after `own` is set."""
         state = dict(vars(self))
-        return {**state, "made": dump((state.pop("estimator"), state.pop("settings")))}
+        made = dump((state.pop("estimator"), state.pop("settings")))
+        return {**state, "made": made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state["own"].make_importable()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rayopt.errors import WorkError
 from rayopt.search.cells import Batch, Broken, Cell, Evaluator, dump
 
 FLUSH_S = 0.05
@@ -36,10 +37,11 @@ class Answered:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker's process is gone."""
+    """A worker's process is gone; `busy_s` after it took what it had in hand, where that is known."""
 
     worker: str
     reason: str
+    busy_s: float | None = None
 
 
 Event = Joined | Answered | Lost
@@ -76,7 +78,12 @@ class Hands:
     def work(self, number: int, cells: Sequence[Cell], deadline_s: float | None) -> Iterator[Answers]:
         """Evaluates cells one after another and hands results over from time to time."""
         if number != self._number or self._evaluator is None:
-            self._evaluator, self._number = Evaluator(self._fetch(number)), number
+            try:
+                self._evaluator, self._number = Evaluator(self._fetch(number)), number
+            except Exception as error:  # noqa: BLE001 - such as a module that is missing there; dying would not help
+                said = f"a worker cannot read what it is to evaluate: {type(error).__name__}: {error}"
+                yield [(cell.index, Broken(WorkError(said))) for cell in cells]
+                return
         answers: Answers = []
         since = time.monotonic()
         for cell in cells:

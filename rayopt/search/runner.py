@@ -106,7 +106,10 @@ _NUMBERS = _numbers()
 
 
 class _Hire:
-    """A crew that is being called, in a thread of its own."""
+    """A crew that is being called, in a thread of its own, which lasts as long as the crew.
+
+    Linux ends the processes of a Ray when the thread that has started them ends, not the process.
+    """
 
     def __init__(self, open_crew: Callable[[], Crew]) -> None:
         self._start = time.monotonic()
@@ -116,7 +119,7 @@ class _Hire:
         self.is_told = False
         self._open_crew = open_crew
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._call, daemon=True)
         self._thread.start()
 
@@ -130,6 +133,8 @@ class _Hire:
             self.crew = crew
             if self._closed:
                 crew.close()
+                return
+        self._over.wait()
 
     def joined(self) -> float:
         """Seconds from the call until now."""
@@ -140,6 +145,7 @@ class _Hire:
             self._closed = True
             if self.crew is not None:
                 self.crew.close()
+        self._over.set()
 
 
 class _Round:
@@ -351,6 +357,7 @@ class _Round:
     def _lose(self, name: str, event: Lost) -> None:
         self._members.get(name, set()).discard(event.worker)
         seconds = time.monotonic() - self._assigned.pop(event.worker, time.monotonic())
+        seconds = seconds if event.busy_s is None else event.busy_s
         deadline = self._means.deadline_s
         late = deadline is not None and seconds >= deadline
         reason = f"the evaluation took longer than {deadline:g} s" if late else f"its worker died twice: {event.reason}"
