@@ -270,7 +270,8 @@ def _quiet_tune() -> Iterator[None]:
 
 def _tuner(mailbox: Any, count: int, folder: str) -> Any:
     from ray import tune
-    from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+    from ray.tune.progress_reporter import TrialProgressCallback
     from ray.tune.search import Searcher
 
     class Numbers(Searcher):
@@ -292,8 +293,16 @@ def _tuner(mailbox: Any, count: int, folder: str) -> Any:
 
         def restore(self, checkpoint_path: str) -> None: ...
 
-    class Losses(Callback):
-        """Tells the mailbox of trials whose process died, before they are there again."""
+    class Losses(TrialProgressCallback):
+        """Tells the mailbox of trials whose process died, before they are there again; and prints nothing."""
+
+        def __init__(self) -> None: ...
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None: ...
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None: ...
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None: ...
 
         def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             mailbox.lost.remote(trial.config["worker"])

@@ -149,13 +149,10 @@ def main() -> None:
                         "by": times[-1][2],
                     }
                 )
-    print(f"{'start':6} {'job':7} {'ratio':>6} {'low':>6} {'high':>6} {'target':>6} {'ours s':>7} {'loky s':>7}  done")
+    print("start  job      ratio    low   high target  ours s  loky s  done")
     for row in rows:
-        print(
-            "{start:6} {job:7} {ratio:6.2f} {low:6.2f} {high:6.2f} {target:6.2f} {ours_s:7.2f} {loky_s:7.2f}  {by}".format(
-                **row
-            )
-        )
+        ratios = " ".join(f"{row[name]:6.2f}" for name in ("ratio", "low", "high", "target"))
+        print(f"{row['start']:6} {row['job']:7} {ratios} {row['ours_s']:7.2f} {row['loky_s']:7.2f}  {row['by']}")
     print(json.dumps({"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows}))
 
 
