@@ -86,7 +86,7 @@ def warm(names: list[str]) -> dict[str, list[tuple[float, float, str]]]:
     ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     found = {}
     for name in names:
-        while "0 by workers" in ours(name)[2]:  # until Tune's trials are there
+        while ours(name)[2].endswith(" 0 by workers"):  # until Tune's trials are there
             time.sleep(1)
         theirs(name)
         rows = []
