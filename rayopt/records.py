@@ -35,6 +35,7 @@ class Step:
     """A method with its validated parameters, and the step whose model it starts from (None: the job's model).
 
     `id` depends on everything that decides the result within one job: method, version, parameters and ancestors.
+    `preserves` says that the method proves its outputs equal to those of what it was given.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Step:
     parent: str | None
     label: str
     need: Need = ONE_CPU
+    preserves: bool = False
 
     @cached_property
     def id(self) -> str:
@@ -72,7 +74,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a model does on one split: the job's metric with its 95 % interval over `n` rows, and all others."""
+    """How well a model does on one split: the job's metric with its 95 % interval over `n` rows, and all others.
+
+    `drop` is how much worse than the baseline that is (negative: better), with the interval of the same rows in pairs.
+    """
 
     metric: str
     value: float
@@ -80,6 +85,9 @@ class Scores:
     high: float
     n: int
     others: Mapping[str, float] = field(default_factory=dict)
+    drop: float = 0.0
+    drop_low: float = 0.0
+    drop_high: float = 0.0
 
 
 @dataclass(frozen=True)

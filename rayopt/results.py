@@ -3,67 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Literal
 
 from rayopt.certificates import probe
 from rayopt.engine import Ended
-from rayopt.measure.choose import Candidate, Objective, pareto_front, recommend, verdict
+from rayopt.measure.choose import Candidate, is_faster, pareto_front, recommend, verdict
 from rayopt.measure.machine import machine
 from rayopt.measure.metrics import Metric
-from rayopt.records import Artifact, Latency, Outcome, Scores, digest
-from rayopt.tasks import MODEL, versions
+from rayopt.recipe import Tried
+from rayopt.records import Artifact, Latency, Outcome, Scores
+from rayopt.study import Study, id_of
+from rayopt.tasks import versions
 from rayopt.tree import Chain
-from rayopt.work import Bench, Made, Timing
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What may be recommended, what is best, and which files stay."""
-
-    max_drop: float
-    objective: Objective
-    keep: Literal["front", "all"]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A checked job with its data and model loaded. `original` is the chain of the teacher of recovery."""
-
-    job: dict[str, Any]
-    bench: Bench
-    model: Artifact
-    model_hash: str
-    original: Chain
-    baseline: Chain
-    candidates: tuple[Chain, ...]
-    timing: Timing
-    rules: Rules
-
-    @cached_property
-    def hash(self) -> str:
-        return digest([self.job, self.model_hash, self.bench.data.sha256])
-
-    def plan(self) -> dict[str, Any]:
-        """What is going to be done, with every default filled in."""
-        data = self.bench.data
-        return {
-            "job": self.job,
-            "metric": self.bench.metric,
-            "model_sha256": self.model.sha256,
-            "data": {
-                "sha256": data.sha256,
-                "task": data.task,
-                "classes": list(data.classes),
-                "shape": list(data["train"].x.shape[1:]),
-                "rows": {name: len(split) for name, split in data.splits.items()},
-            },
-            "baseline": {"id": id_of(self.baseline), "steps": list(self.baseline.labels)},
-            "candidates": [{"id": id_of(chain), "steps": list(chain.labels)} for chain in self.candidates],
-        }
+from rayopt.work import Made
 
 
 @dataclass(frozen=True)
@@ -79,12 +34,20 @@ class Results:
 
     def __init__(self, study: Study, metric: Metric, values: Mapping[str, Any]) -> None:
         self._study, self._metric, self._values = study, metric, values
-        self.chains = {id_of(chain): chain for chain in (study.baseline, *study.candidates)}
+        self.chains = {id_of(study.baseline): study.baseline}
         self.base = id_of(study.baseline)
         self.ended: dict[str, Ended] = {}
         self.twins: dict[str, str] = {}
         self.front: list[Candidate] = []
+        self.why: dict[str, str] = {}
+        self.stopped: list[str] = []
         self._chosen = False
+
+    def add(self, chains: Iterable[Chain]) -> list[Chain]:
+        """Takes up candidates; gives those that are new."""
+        new = [chain for chain in chains if id_of(chain) not in self.chains]
+        self.chains.update({id_of(chain): chain for chain in new})
+        return new
 
     def evaluated(self) -> list[str]:
         return [id for id in self.chains if f"{id}:selection" in self._values]
@@ -113,14 +76,51 @@ class Results:
             if twin != id:
                 self.twins[id] = twin
 
+    def to_time(self) -> list[str]:
+        """The ids whose latencies are wanted: all that differ, of a search only what is within the accuracy budget."""
+        searched = self._study.search is not None
+        return [
+            id
+            for id in self.evaluated()
+            if id not in self.twins
+            and f"{id}:time" not in self.ended
+            and (id == self.base or not searched or not self._over_budget(id))
+        ]
+
     def choose(self) -> None:
         """Fills the front with the candidates that may be recommended and that no other beats in everything."""
         if self.base not in self.timed():
             return
-        baseline, drop = self._candidate(self.base), self._study.rules.max_drop
+        baseline = self._candidate(self.base)
         self._chosen = True
         others = [self._candidate(id) for id in self.timed() if id != self.base and id not in self.twins]
-        self.front = pareto_front([one for one in others if not verdict(one, baseline, drop)])
+        self.front = pareto_front([one for one in others if not verdict(one, baseline, self._study.rules.max_drop)])
+
+    def choices(self) -> dict[str, str | None]:
+        """The smallest, the fastest and the best balanced of the front, where there is such a one."""
+        names: dict[str, Literal["size", "speed", "balanced"]] = {
+            "smallest": "size", "fastest": "speed", "balanced": "balanced"
+        }  # fmt: skip
+        if not self.front:
+            return dict.fromkeys(names)
+        baseline = self._candidate(self.base)
+        chosen = {name: recommend(self.front, baseline, objective) for name, objective in names.items()}
+        return {name: one.id if one else None for name, one in chosen.items()}
+
+    def tried(self, id: str) -> Tried | None:
+        """What a recipe is told of a chain, None while it has not ended."""
+        if self.failure(id):
+            return Tried(ok=False)
+        if f"{id}:selection" not in self._values:
+            return None
+        one, baseline = self._candidate(id), self._candidate(self.base)
+        share = one.size_bytes / baseline.size_bytes
+        faster = bool(one.ratios) and is_faster(one, baseline)
+        slowest = max(one.ratios, default=1.0)
+        return Tried(True, one.drop, share, share * (slowest if faster or slowest > 1 else 1.0))
+
+    def _over_budget(self, id: str) -> bool:
+        return self._candidate(id).drop > self._study.rules.max_drop + 1e-12
 
     def machine(self) -> dict[str, Any]:
         """The machine that the baseline was timed on; this one before that."""
@@ -197,7 +197,9 @@ class Results:
             "objective": self._study.rules.objective,
             "baseline": self._row(self.base) if self.base in self.evaluated() else None,
             "recommended": self._row(best.id) if best else None,
+            "choices": self.choices(),
             "caution": self._caution(best.id) if best else None,
+            "stopped": self.stopped,
             "front": [self._row(candidate.id) for candidate in self.front],
             "candidates": [self._row(id) for id in self.evaluated() if id != self.base],
             "failed": [
@@ -210,7 +212,7 @@ class Results:
         """What the test split says against a model that the selection split has chosen."""
         if f"{id}:test" not in self._values or f"{self.base}:test" not in self._values:
             return None
-        drop = self._metric.drop(self._scores(self.base, "test").value, self._scores(id, "test").value)
+        drop = self._scores(id, "test").drop
         if drop <= self._study.rules.max_drop + 1e-12:
             return None
         return (
@@ -239,6 +241,9 @@ class Results:
             "selection_accuracy_low": selection.low,
             "selection_accuracy_high": selection.high,
             "selection_accuracy_n": selection.n,
+            "drop": selection.drop,
+            "drop_low": selection.drop_low,
+            "drop_high": selection.drop_high,
             "others": dict(shown.others),
             "latency_ms": {str(one.batch_size): one.latency_ms for one in latency},
             "latency_ratio": {str(one.batch_size): 1.0 if id == self.base else one.ratio for one in latency},
@@ -246,6 +251,7 @@ class Results:
             "latency_ratio_high": {str(one.batch_size): one.ratio_high for one in latency},
             "verdict": self._verdict(id),
             "twin_of": self.twins.get(id),
+            "why": self.why.get(id),
             "seconds": self._seconds(id),
         }
 
@@ -256,22 +262,24 @@ class Results:
         if id in self.twins:
             return f"the same file as {self.twins[id]}"
         if id not in self.timed() or self.base not in self.timed():
-            return "not timed"
+            return "over the accuracy budget" if self._over_budget(id) else "not timed"
         if any(candidate.id == id for candidate in self.front):
             return "on the front"
         why = verdict(self._candidate(id), self._candidate(self.base), self._study.rules.max_drop)
         return why or ("beaten by another" if self._chosen else "not compared yet")
 
     def _candidate(self, id: str) -> Candidate:
-        drop = self._metric.drop(self._scores(self.base, "selection").value, self._scores(id, "selection").value)
-        latency = self._latency(id)
+        scores, latency = self._scores(id, "selection"), self._latency(id)
+        bound = self._study.rules.budget_by == "bound" and id != self.base
+        steps = self.chains[id].steps
         return Candidate(
             id,
             self.artifact(id).size_bytes,
-            drop,
+            scores.drop_high if bound else scores.drop,
             tuple(one.ratio for one in latency),
             tuple(one.ratio_low for one in latency),
             tuple(one.ratio_high for one in latency),
+            verified=not self._study.bench.data.generated or all(step.preserves for step in steps),
         )
 
     def _scores(self, id: str, split: str) -> Scores:
@@ -295,11 +303,3 @@ class Results:
         """The step of a task as the job file would name it."""
         labels = {step.id: step.label for chain in self.chains.values() for step in chain.steps}
         return labels.get(task) or {"selection": "evaluate", "time": "time"}.get(task.rpartition(":")[2], task)
-
-
-def id_of(chain: Chain) -> str:
-    return chain.last or MODEL
-
-
-def name_of(chain: Chain) -> str:
-    return " > ".join(chain.labels) or MODEL

@@ -66,15 +66,15 @@ class Tasks:
                     found[step.id] = self._step(step, name, original)
         return list(found.values())
 
-    def evaluate(self, id: str, split: str, name: str, parent: str | None) -> Task:
-        """The scores of model `id` on a split; the task's id is `ID:SPLIT`."""
+    def evaluate(self, id: str, split: str, baseline: str, name: str, parent: str | None) -> Task:
+        """The scores of model `id` on a split, compared with the baseline's; the task's id is `ID:SPLIT`."""
         where = source_hash(self._bench.metric, self._folder) if ":" in self._bench.metric else ""
         parts = ["evaluate", split, self._bench.metric, where, self._context, self._bench.threads]
 
         def key(values: Mapping[str, Any]) -> str:
-            return digest([*parts, _sha(values[id])])
+            return digest([*parts, _sha(values[id]), _sha(values[baseline])])
 
-        args = (Of(id), split, self._bench)
+        args = (Of(id), split, self._bench, Of(baseline))
         return Task(Node(f"{id}:{split}", parent), f"{name} > evaluate on {split}", work.evaluate, args, key)
 
     def time(self, id: str, baseline: str, timing: Timing, name: str) -> Task:

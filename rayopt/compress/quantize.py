@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rayopt.data.rows import Rows
 from rayopt.errors import StepError
 from rayopt.models.onnx_model import MODEL, from_proto, on_disk, session, signature, to_proto
 from rayopt.records import Artifact
@@ -31,7 +32,7 @@ def quantize_dynamic(model: Artifact, per_channel: bool) -> Artifact:
     return _quantized(model, run, DYNAMIC)
 
 
-def quantize_static(model: Artifact, rows: Array, per_channel: bool, calibration: Calibration) -> Artifact:
+def quantize_static(model: Artifact, rows: Rows, per_channel: bool, calibration: Calibration) -> Artifact:
     """U8 activations with ranges from `rows`, S8 weights, as QDQ; raises StepError when nothing was quantised."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as tool
@@ -44,7 +45,7 @@ def quantize_static(model: Artifact, rows: Array, per_channel: bool, calibration
     takes = signature(session(model))
     size = takes.fixed_batch or 32
     usable = len(rows) - len(rows) % takes.fixed_batch if takes.fixed_batch else len(rows)
-    batches = [{takes.name: rows[i : i + size].astype(takes.dtype)} for i in range(0, usable, size)]
+    batches = [takes.feed(rows[i : i + size]) for i in range(0, usable, size)]
     if not batches:
         raise StepError(f"{len(rows)} calibration rows do not fill one batch of {size}")
 

@@ -1,0 +1,228 @@
+"""The recipe `auto`: what to try for a model, from its operators and from what was found so far. Pure functions.
+
+It goes by stages; each looks at the results of those before it, and the first that has something new to try is next.
+The same results always lead to the same proposals, so that an interrupted search goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayopt.models.facts import Facts
+
+Item = str | dict[str, Any]
+Steps = tuple[Item, ...]
+
+KEEPS = (0.7, 0.5, 0.35, 0.25, 0.18, 0.125)  # shares of channels that are tried first
+PROXY_EPOCHS, EPOCHS, LONG_EPOCHS = 3, 16, 48
+HOPELESS = 12  # a short recovery this many budgets (at least this many points) below the baseline ends a branch
+CLOSE = 4  # what is over the budget by up to this factor is worth another attempt
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend: chains tried, and minutes from its start."""
+
+    trials: int
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a proposal; without `ok` it failed. `cost` is its size times its latency, to the baseline's."""
+
+    ok: bool
+    drop: float = math.inf
+    size_share: float = 1.0
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Steps as a job file would write them, and why they are worth trying."""
+
+    steps: Steps
+    why: str
+
+    @property
+    def key(self) -> str:
+        return json.dumps(self.steps, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Proposes chains within an accuracy budget (`max_drop`, in the metric's unit)."""
+
+    facts: Facts
+    max_drop: float
+    tried: Mapping[str, Tried] = field(default_factory=dict)
+
+    def next(self, tried: Mapping[str, Tried]) -> list[Proposal]:
+        """The next proposals, none when everything that seemed worth trying was tried."""
+        known = Recipe(self.facts, self.max_drop, tried)
+        stages: Sequence[Callable[[], Iterator[Proposal]]] = (
+            known._finishers,
+            known._repairs,
+            known._short_recoveries,
+            known._recoveries,
+            known._between,
+            known._long_recoveries,
+        )
+        for stage in stages:
+            new = {one.key: one for one in stage() if one.key not in tried}
+            if new:
+                return list(new.values())
+        return []
+
+    # What is done to the ONNX file alone
+
+    def _finishers(self) -> Iterator[Proposal]:
+        facts = self.facts
+        yield Proposal(("optimize_graph",), "removes what the graph does not need; proven equal")
+        if facts.generated:
+            return
+        for steps, why in _quantizers(facts):
+            yield Proposal(("optimize_graph", *steps), why)
+
+    def _repairs(self) -> Iterator[Proposal]:
+        """Gentler forms of quantisers that go over the budget, or another calibration of those that are close."""
+        static = self._find("optimize_graph", "quantize_static")
+        if static is not None and static.ok and not self._within(static):
+            for calibration in ("percentile", "entropy"):
+                step: Item = {"use": "quantize_static", "calibration": calibration}
+                yield Proposal(
+                    ("optimize_graph", step), f"static quantisation is over the budget: {calibration} ranges"
+                )
+        for bits, wider in ((4, 6), (2, 3)):
+            found = self._find("optimize_graph", {"use": "quantize_weights", "bits": bits})
+            if found is not None and found.ok and not self._within(found):
+                wide: Item = {"use": "quantize_weights", "bits": wider}
+                yield Proposal(("optimize_graph", wide), f"weights of {bits} bits are over the budget")
+            elif found is not None and found.ok and bits == 4:
+                narrow: Item = {"use": "quantize_weights", "bits": 3}
+                yield Proposal(("optimize_graph", narrow), "weights of 4 bits are within the budget: try 3")
+
+    # Pruning and recovery
+
+    def _short_recoveries(self) -> Iterator[Proposal]:
+        if self.facts.trainable:
+            for keep in KEEPS:
+                yield Proposal(
+                    (*_pruned(keep, PROXY_EPOCHS), "export_onnx"),
+                    f"a short recovery shows what {keep:.0%} of channels can do",
+                )
+
+    def _recoveries(self) -> Iterator[Proposal]:
+        if self.facts.trainable:
+            for keep in KEEPS:
+                if not self._hopeless(keep):
+                    yield from self._finished(keep, EPOCHS, f"{keep:.0%} of channels, fully recovered")
+
+    def _between(self) -> Iterator[Proposal]:
+        """Bisects (twice) between the smallest share that is within the budget and the largest below that is not."""
+        if not self.facts.trainable:
+            return
+        shares = list(KEEPS)
+        for _ in range(2):
+            good, bad = self._edge(shares)
+            if good is None or bad is None:
+                return
+            middle = round(math.sqrt(good * bad), 3)
+            shares.append(middle)
+            yield from self._finished(middle, EPOCHS, f"between {bad:g} (over the budget) and {good:g} (within it)")
+            if self._best_drop(middle, EPOCHS) is None:
+                return
+
+    def _long_recoveries(self) -> Iterator[Proposal]:
+        """More training where a little is missing, and for the smallest share that is within the budget."""
+        if not self.facts.trainable:
+            return
+        for keep in self._shares():
+            drop = self._best_drop(keep, EPOCHS)
+            if drop is not None and self.max_drop < drop <= CLOSE * max(self.max_drop, 0.002):
+                yield from self._finished(
+                    keep, LONG_EPOCHS, f"{keep:.3g} of channels misses the budget by little: train longer"
+                )
+
+    def stopped(self) -> list[str]:
+        """The branches that were given up early, as sentences."""
+        if not self.facts.trainable:
+            return []
+        return [
+            f"keeping {keep:.3g} of the channels was given up after {PROXY_EPOCHS} epochs of recovery: "
+            f"{self._proxy(keep).drop:.4g} below the baseline"
+            for keep in KEEPS
+            if self._proxy(keep).ok and self._hopeless(keep)
+        ]
+
+    def _finished(self, keep: float, epochs: int, why: str) -> Iterator[Proposal]:
+        """A pruned model, recovered, then as the ONNX file of each of the best finishers."""
+        for finisher in self._best_finishers():
+            yield Proposal((*_pruned(keep, epochs), *finisher), why)
+
+    def _best_finishers(self) -> list[Steps]:
+        """The plain export, and the two finishers within the budget that cost least."""
+        plain: Steps = ("optimize_graph",)
+        candidates = [("optimize_graph", *steps) for steps, _ in _quantizers(self.facts)]
+        good = [(self.tried[_key(steps)].cost, steps) for steps in candidates if self._within(self._find(*steps))]
+        return [plain, *(steps for _, steps in sorted(good, key=lambda one: one[0])[:2])]
+
+    def _edge(self, shares: Sequence[float]) -> tuple[float | None, float | None]:
+        within = [one for one in shares if (drop := self._best_drop(one, EPOCHS)) is not None and drop <= self.max_drop]
+        good = min(within, default=None)
+        bad = max((one for one in shares if one not in within and (good is None or one < good)), default=None)
+        return good, bad
+
+    def _shares(self) -> list[float]:
+        """Every share of channels that was fully recovered."""
+        found = set()
+        for key in self.tried:
+            first = json.loads(key)[0]
+            if isinstance(first, dict) and first["use"] == "prune_channels":
+                found.add(first["keep"])
+        return sorted(found, reverse=True)
+
+    def _best_drop(self, keep: float, epochs: int) -> float | None:
+        drops = [
+            one.drop
+            for one in (self._find(*_pruned(keep, epochs), *finish) for finish in self._best_finishers())
+            if one and one.ok
+        ]
+        return min(drops, default=None)
+
+    def _hopeless(self, keep: float) -> bool:
+        proxy = self._proxy(keep)
+        return not proxy.ok or proxy.drop > HOPELESS * max(self.max_drop, 0.01)
+
+    def _proxy(self, keep: float) -> Tried:
+        return self._find(*_pruned(keep, PROXY_EPOCHS), "export_onnx") or Tried(ok=False)
+
+    def _find(self, *steps: Item) -> Tried | None:
+        return self.tried.get(_key(steps))
+
+    def _within(self, one: Tried | None) -> bool:
+        return one is not None and one.ok and one.drop <= self.max_drop + 1e-12
+
+
+def _quantizers(facts: Facts) -> Iterator[tuple[Steps, str]]:
+    """Ways to quantise that suit the operators which hold the weights."""
+    conv, attention = facts.share("Conv", "ConvTranspose"), "Softmax" in facts.operators
+    matrices = facts.share("MatMul", "Gemm", "Gather", "LSTM", "GRU", "RNN")
+    if conv or not attention:
+        yield ("quantize_static",), f"{conv:.0%} of the weights are convolutions: 8-bit activations by calibration"
+    if matrices > 0.05:
+        yield ("quantize_dynamic",), f"{matrices:.0%} of the weights are matrices: 8-bit activations as they come"
+    for bits in (8, 4):
+        yield ({"use": "quantize_weights", "bits": bits},), f"weights of {bits} bits, computing as before: for size"
+
+
+def _pruned(keep: float, epochs: int) -> Steps:
+    return {"use": "prune_channels", "keep": keep}, {"use": "recover", "epochs": epochs}
+
+
+def _key(steps: Sequence[Item]) -> str:
+    return json.dumps(list(steps), sort_keys=True)
