@@ -32,6 +32,7 @@ GROUPS = {  # verdicts that are not listed here are shown as they are, in the gr
     "larger than the baseline": "larger",
     "over the accuracy budget": "budget",
     "not timed": "untimed",
+    "unverified: there was no data to check it on": "unverified",
 }
 OVER_BUDGET = next(verdict for verdict, group in GROUPS.items() if group == "budget")
 ORDER = (*dict.fromkeys(GROUPS.values()), "other", "same")
@@ -329,7 +330,7 @@ def _gains(found: Sheet, best: Row) -> str:
     parts = [] if best.size_ratio is None else [_size_change(best.size_ratio)]
     for speed in best.speeds:
         if speed.ratio:
-            parts.append(f"{_speed_change(speed.ratio.value)} at batch {speed.batch_size}")
+            parts.append(f"{_speed_words(speed.ratio)} at batch {speed.batch_size}")
     if best.shown:
         base = found.baseline.shown if found.baseline else None
         notes = [f"baseline {format_score(base.value, found.metric)}"] if base else []
@@ -376,6 +377,12 @@ def _size_change(ratio: float) -> str:
 
 def _speed_change(ratio: float) -> str:
     return _change(ratio, "faster", "slower", "as fast")
+
+
+def _speed_words(ratio: Interval) -> str:
+    """The change of latency, unless the interval says that there may be none."""
+    spans = ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high
+    return "as fast" if spans else _speed_change(ratio.value)
 
 
 def _change(ratio: float, better: str, worse: str, same: str) -> str:
