@@ -11,7 +11,7 @@ from rayopt import tasks
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.errors import InputError, WorkError
 from rayopt.models.facts import facts_of
-from rayopt.recipe import Recipe
+from rayopt.recipe import CLEANED, Recipe
 from rayopt.results import Results
 from rayopt.runs import journal
 from rayopt.runs.files import write_json
@@ -88,7 +88,8 @@ class Optimization:
         results = self._results
         results.find_twins()
         wanted = results.to_time()
-        self._journal([id for id in results.evaluated() if id not in wanted and id != results.base])
+        untimed = set(results.evaluated()) - {*wanted, *results.probes, results.base}
+        self._journal([id for id in results.chains if id in untimed])
         self._next = "make"
         return [self._tasks.time(id, results.base, self._study.timing, name_of(results.chains[id])) for id in wanted]
 
@@ -108,7 +109,7 @@ class Optimization:
         known = {key: tried for key, id in self._proposed.items() if (tried := self._results.tried(id))}
         proposals = recipe.next(known)
         self._results.stopped = Recipe(recipe.facts, recipe.max_drop, known).stopped()
-        left = search.budget.trials - len(self._proposed)
+        left = search.budget.trials - len(self._proposed) + len(self._results.probes)
         if proposals and time.monotonic() - self._start > 60 * search.budget.minutes:
             left = 0
         if len(proposals) > left:
@@ -117,13 +118,17 @@ class Optimization:
         for proposal in proposals[: max(0, left)]:
             chain = search.read(proposal.steps)
             self._proposed[proposal.key] = id_of(chain)
+            if proposal.probe:
+                self._results.probes.add(id_of(chain))
             self._results.why.setdefault(id_of(chain), proposal.why)
             chains.append(chain)
         return chains
 
     def _recipe(self, trainable: bool) -> Recipe:
         generated = self._study.bench.data.generated
-        facts = facts_of(self._results.artifact(self._results.base), trainable, generated)
+        cleaned = self._proposed.get(CLEANED, self._results.base)  # the graph that the quantisers are given
+        id = cleaned if cleaned in self._results.evaluated() else self._results.base
+        facts = facts_of(self._results.artifact(id), trainable, generated)
         return Recipe(facts, self._study.rules.max_drop)
 
     def _on_end(self, ended: Ended) -> None:

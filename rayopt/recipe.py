@@ -17,9 +17,11 @@ from rayopt.models.facts import Facts
 Item = str | dict[str, Any]
 Steps = tuple[Item, ...]
 
+CLEANED = json.dumps(["optimize_graph"])  # the key of the proposal that the quantisers start from
 KEEPS = (0.7, 0.5, 0.35, 0.25, 0.18, 0.125)  # shares of channels that are tried first
 PROXY_EPOCHS, EPOCHS, LONG_EPOCHS = 3, 16, 48
 HOPELESS = 12  # a short recovery this many budgets (at least this many points) below the baseline ends a branch
+MAX_LAYERS = 48  # the largest are probed; the others stay as the quantiser has them
 CLOSE = 4  # what is over the budget by up to this factor is worth another attempt
 
 
@@ -33,20 +35,28 @@ class Budget:
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a proposal; without `ok` it failed. `cost` is its size times its latency, to the baseline's."""
+    """What became of a proposal; without `ok` it failed. `cost` is its size times its latency, to the baseline's.
+
+    `divergence` is how far its outputs are from the baseline's.
+    """
 
     ok: bool
     drop: float = math.inf
     size_share: float = 1.0
     cost: float = 1.0
+    divergence: float = math.inf
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Steps as a job file would write them, and why they are worth trying."""
+    """Steps as a job file would write them, and why they are worth trying.
+
+    A `probe` is no candidate: it is made to learn what one layer does to the outputs.
+    """
 
     steps: Steps
     why: str
+    probe: bool = False
 
     @property
     def key(self) -> str:
@@ -67,6 +77,9 @@ class Recipe:
         stages: Sequence[Callable[[], Iterator[Proposal]]] = (
             known._finishers,
             known._repairs,
+            known._probes,
+            known._mixed,
+            known._combined,
             known._short_recoveries,
             known._recoveries,
             known._between,
@@ -89,22 +102,77 @@ class Recipe:
             yield Proposal(("optimize_graph", *steps), why)
 
     def _repairs(self) -> Iterator[Proposal]:
-        """Gentler forms of quantisers that go over the budget, or another calibration of those that are close."""
+        """Another calibration of what goes over the budget, and other widths of weights."""
         static = self._find("optimize_graph", "quantize_static")
         if static is not None and static.ok and not self._within(static):
             for calibration in ("percentile", "entropy"):
-                step: Item = {"use": "quantize_static", "calibration": calibration}
-                yield Proposal(
-                    ("optimize_graph", step), f"static quantisation is over the budget: {calibration} ranges"
+                again: Item = {"use": "quantize_static", "calibration": calibration}
+                why = f"static quantisation is over the budget: {calibration} ranges"
+                yield Proposal(("optimize_graph", again), why)
+        found = self._find("optimize_graph", *_weights(4))
+        if found is None or not found.ok:
+            return
+        if self._within(found):
+            yield Proposal(("optimize_graph", *_weights(3)), "weights of 4 bits are within the budget: try 3")
+            mixed: Item = {"use": "quantize_weights", "average_bits": 3.2}
+            yield Proposal(("optimize_graph", mixed), "about 3 bits a weight, more of them where the outputs need it")
+        else:
+            yield Proposal(("optimize_graph", *_weights(6)), "weights of 4 bits are over the budget")
+            mixed = {"use": "quantize_weights", "average_bits": 4.5}
+            yield Proposal(("optimize_graph", mixed), "about 4 bits a weight, more of them where the outputs need it")
+
+    # Mixed precision by layer
+
+    def _probes(self) -> Iterator[Proposal]:
+        """One layer quantised at a time, where all together are over the budget: it ranks them, but does not add up."""
+        for quantizer in self._over():
+            for layer in self.facts.layers[:MAX_LAYERS]:
+                rest = [name for name in self.facts.layers if name != layer]
+                yield Proposal(_without(quantizer, rest), f"what {layer} alone does to the outputs", probe=True)
+
+    def _mixed(self) -> Iterator[Proposal]:
+        """The most sensitive layers stay in float; how many, is bisected on the joint result."""
+        for quantizer in self._over():
+            ranked = self._ranked(quantizer)
+            low, high = 0, len(ranked)  # leaving `low` of them is not enough; leaving all is no quantisation
+            for _ in range(max(1, len(ranked)).bit_length()):
+                if high - low <= 1:
+                    break
+                middle = (low + high) // 2
+                steps = _without(quantizer, ranked[:middle])
+                why = (
+                    f"{quantizer} is over the budget: the {middle} most sensitive of {len(ranked)} layers stay in float"
                 )
-        for bits, wider in ((4, 6), (2, 3)):
-            found = self._find("optimize_graph", {"use": "quantize_weights", "bits": bits})
-            if found is not None and found.ok and not self._within(found):
-                wide: Item = {"use": "quantize_weights", "bits": wider}
-                yield Proposal(("optimize_graph", wide), f"weights of {bits} bits are over the budget")
-            elif found is not None and found.ok and bits == 4:
-                narrow: Item = {"use": "quantize_weights", "bits": 3}
-                yield Proposal(("optimize_graph", narrow), "weights of 4 bits are within the budget: try 3")
+                yield Proposal(steps, why)
+                found = self._find(*steps)
+                if found is None:
+                    break
+                low, high = (low, middle) if self._within(found) else (middle, high)
+
+    def _over(self) -> list[str]:
+        """The quantisers that gave a model, but one over the budget."""
+        found = {name: self._find("optimize_graph", name) for name in ("quantize_static", "quantize_dynamic")}
+        many = len(self.facts.layers) > 1
+        return [name for name, one in found.items() if many and one is not None and one.ok and not self._within(one)]
+
+    def _ranked(self, quantizer: str) -> list[str]:
+        """Layers, the most sensitive first."""
+        alone = {}
+        for layer in self.facts.layers[:MAX_LAYERS]:
+            rest = [name for name in self.facts.layers if name != layer]
+            found = self._find(*_without(quantizer, rest))
+            if found is not None and found.ok:
+                alone[layer] = found.divergence
+        return sorted(alone, key=lambda name: -alone[name])
+
+    def _combined(self) -> Iterator[Proposal]:
+        """What a quantiser leaves in float, such as embeddings, packed as well."""
+        left = self.facts.share("Gather", "LSTM", "GRU", "RNN", "ConvTranspose")
+        for steps, _ in _quantizers(self.facts):
+            if left > 0.05 and "quantize_dynamic" in steps and self._within(self._find("optimize_graph", *steps)):
+                for bits in (8, 6):
+                    why = f"embeddings and other float weights ({left:.0%}) in {bits} bits as well"
+                    yield Proposal(("optimize_graph", *steps, *_weights(bits)), why)
 
     # Pruning and recovery
 
@@ -217,11 +285,20 @@ def _quantizers(facts: Facts) -> Iterator[tuple[Steps, str]]:
     if matrices > 0.05:
         yield ("quantize_dynamic",), f"{matrices:.0%} of the weights are matrices: 8-bit activations as they come"
     for bits in (8, 4):
-        yield ({"use": "quantize_weights", "bits": bits},), f"weights of {bits} bits, computing as before: for size"
+        yield _weights(bits), f"weights of {bits} bits, computing as before: for size"
 
 
 def _pruned(keep: float, epochs: int) -> Steps:
     return {"use": "prune_channels", "keep": keep}, {"use": "recover", "epochs": epochs}
+
+
+def _weights(bits: int) -> Steps:
+    return ({"use": "quantize_weights", "bits": bits},)
+
+
+def _without(quantizer: str, layers: Sequence[str]) -> Steps:
+    """A quantiser that leaves some layers in float."""
+    return "optimize_graph", {"use": quantizer, "exclude": sorted(layers)}
 
 
 def _key(steps: Sequence[Item]) -> str:

@@ -77,6 +77,7 @@ class Scores:
     """How well a model does on one split: the job's metric with its 95 % interval over `n` rows, and all others.
 
     `drop` is how much worse than the baseline that is (negative: better), with the interval of the same rows in pairs.
+    `divergence` is how far the outputs are from the baseline's, whatever the labels are: 0 for the same.
     """
 
     metric: str
@@ -88,6 +89,7 @@ class Scores:
     drop: float = 0.0
     drop_low: float = 0.0
     drop_high: float = 0.0
+    divergence: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Results:
         self.front: list[Candidate] = []
         self.why: dict[str, str] = {}
         self.stopped: list[str] = []
+        self.probes: set[str] = set()
         self._chosen = False
 
     def add(self, chains: Iterable[Chain]) -> list[Chain]:
@@ -83,6 +84,7 @@ class Results:
             id
             for id in self.evaluated()
             if id not in self.twins
+            and id not in self.probes
             and f"{id}:time" not in self.ended
             and (id == self.base or not searched or not self._over_budget(id))
         ]
@@ -117,7 +119,8 @@ class Results:
         share = one.size_bytes / baseline.size_bytes
         faster = bool(one.ratios) and is_faster(one, baseline)
         slowest = max(one.ratios, default=1.0)
-        return Tried(True, one.drop, share, share * (slowest if faster or slowest > 1 else 1.0))
+        cost = share * (slowest if faster or slowest > 1 else 1.0)
+        return Tried(True, one.drop, share, cost, self._scores(id, "selection").divergence)
 
     def _over_budget(self, id: str) -> bool:
         return self._candidate(id).drop > self._study.rules.max_drop + 1e-12
@@ -131,7 +134,8 @@ class Results:
         """The ids whose files stay: the baseline, the front, and all that were measured where the job says so."""
         front = {candidate.id for candidate in self.front}
         every = self._study.rules.keep == "all"
-        return [id for id in self.evaluated() if every or id == self.base or id in front]
+        wanted = [id for id in self.evaluated() if every or id == self.base or id in front]
+        return [id for id in wanted if id not in self.probes]
 
     def outcome(self, id: str) -> Outcome:
         """What became of one chain."""
@@ -201,7 +205,7 @@ class Results:
             "caution": self._caution(best.id) if best else None,
             "stopped": self.stopped,
             "front": [self._row(candidate.id) for candidate in self.front],
-            "candidates": [self._row(id) for id in self.evaluated() if id != self.base],
+            "candidates": [self._row(id) for id in self.evaluated() if id != self.base and id not in self.probes],
             "failed": [
                 {"id": id, "steps": list(self.chains[id].labels), "step": failure.step, "reason": failure.reason}
                 for id, failure in failures.items()

@@ -115,6 +115,19 @@ def suited(outputs: Array) -> tuple[str, ...]:
     return ("cosine", "r2") if outputs[0].size > 1 else ("r2",)
 
 
+def divergence(reference: Array, outputs: Array) -> float:
+    """How far outputs are from the reference's: `kl` where they look like classes, else the share of the variance lost.
+
+    Outputs of another size share nothing with it.
+    """
+    if reference.size != outputs.size:
+        return 1.0
+    outputs = outputs.reshape(reference.shape)
+    if suited(reference)[0] == "agreement":
+        return float(kl(reference, outputs).mean())
+    return 1 - r2(reference, outputs)
+
+
 def score(metric: Metric, task: str, targets: Array, outputs: Array, baseline: Array | None = None) -> Scores:
     """The metric with its interval, and all others of the task; raises StepError where something is not finite.
 
@@ -125,10 +138,12 @@ def score(metric: Metric, task: str, targets: Array, outputs: Array, baseline: A
     value = _finite(metric, targets, outputs)
     names = suited(targets) if task == "unlabeled" else BY_TASK[task]
     others = {name: _finite(BUILT_IN[name], targets, outputs) for name in names if name != metric.name}
-    pair = outputs if baseline is None else baseline.astype(np.float64)
+    compared = targets if task == "unlabeled" and baseline is None else baseline
+    pair = outputs if compared is None else compared.astype(np.float64)
     groups = targets if task == "classification" and targets.ndim == 1 else None
-    low, high, *drop = _intervals(metric, targets, outputs, pair, value, groups)
-    return Scores(metric.name, value, low, high, len(targets), others, *drop)
+    low, high, drop, drop_low, drop_high = _intervals(metric, targets, outputs, pair, value, groups)
+    apart = divergence(pair, outputs)
+    return Scores(metric.name, value, low, high, len(targets), others, drop, drop_low, drop_high, apart)
 
 
 def _intervals(
