@@ -17,6 +17,7 @@ ROWS = 32
 MEMORY_BYTES = 256 << 20  # what one batch's activations may take
 BINS = 2048
 LEVELS = 128
+FULL_BIN = 16  # values in a bin of a histogram that is worth looking at
 
 
 def batches(running: Any, rows: Any, size: int = ROWS) -> Iterator[dict[str, Array]]:
@@ -138,11 +139,15 @@ def _percentile_clip(counts: Array, span: tuple[float, float], settings: StaticS
 
 
 def _entropy_clip(counts: Array, span: tuple[float, float], settings: StaticSettings) -> tuple[float, float]:
+    """Of too few values to fill a histogram finer than the levels, the whole span: their gaps are no information."""
+    bins = min(BINS, 1 << int(np.log2(max(1, counts.sum() // FULL_BIN))))
+    if bins <= LEVELS:
+        return span
     edges = np.linspace(*span, BINS + 1)
     middles = np.abs((edges[1:] + edges[:-1]) / 2)
     limit = max(-span[0], span[1])
-    sizes = np.histogram(middles, BINS, (0, limit), weights=counts)[0]  # by absolute value
-    limit *= entropy_threshold(sizes) / BINS
+    sizes = np.histogram(middles, bins, (0, limit), weights=counts)[0]  # by absolute value
+    limit *= entropy_threshold(sizes) / bins
     return max(span[0], -limit), min(span[1], limit)
 
 

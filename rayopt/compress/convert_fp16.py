@@ -44,7 +44,7 @@ def convert_fp16(model: Artifact, rows: Any, settings: HalfSettings = DEFAULT) -
     artifact = from_proto(half)
     count = sum(tensor.data_type == tensor.FLOAT16 for tensor in half.graph.initializer)
     if count == 0:
-        raise StepError("no weight was converted to float16")
+        raise StepError(f"no weight was converted to float16; {len(left)} nodes are excluded or exceed its range")
     _check_finite(from_proto(proto), artifact, rows)
     notes = {"half_tensors_count": count, "float32_nodes_count": len(left)}
     return Artifact("onnx", artifact.files, notes)
@@ -80,7 +80,7 @@ def _with_half_weights(proto: Any, left: set[str]) -> Artifact:
         graph.node.extend(nodes)
         converted += len(casts)
     if converted == 0:
-        raise StepError("no weight was converted to float16")
+        raise StepError("no weight was converted to float16" + (f": {beyond[0]!r} exceeds its range" if beyond else ""))
     return from_proto(proto, {"half_tensors_count": converted, "beyond_range": beyond})
 
 

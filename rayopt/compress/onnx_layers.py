@@ -82,6 +82,11 @@ def check_float32(proto: Any) -> None:
     kinds = sorted({node.op_type for graph in graphs(proto.graph) for node in graph.node} & QUANTIZED)
     if kinds:
         raise StepError(f"the model is quantised already (it has {', '.join(kinds)})")
+    check_weights_float32(proto)
+
+
+def check_weights_float32(proto: Any) -> None:
+    """Raises StepError for layers whose weights are float16."""
     for _, node, tensors in _weighted(proto.graph):
         if any(tensor.data_type != tensor.FLOAT for tensor in tensors):
             raise StepError(f"the weights of {node.name!r} are not float32: quantise the model that it was made from")
@@ -151,21 +156,6 @@ def finished(before: Sequence[Layer], proto: Any, notes: Mapping[str, Any] | Non
         raise StepError(f"no node was quantised (operators: {', '.join(kinds[:8])})")
     counted = {"quantized": dict(sorted(done.items())), "left": dict(sorted(left.items()))}
     return from_proto(proto, {"quantized_nodes_count": done.total(), **counted, **(notes or {})})
-
-
-def gemm_to_matmul(proto: Any) -> None:
-    """Rewrites Gemm with a constant B as MatMul, which keeps the node's name, and Add, in place.
-
-    The dynamic and the blockwise tool know MatMul alone. alpha is multiplied into B and beta into C.
-    """
-    for graph in graphs(proto.graph):
-        constants = {tensor.name: tensor for tensor in graph.initializer}
-        made: dict[tuple[str, float, bool], str] = {}
-        nodes = []
-        for node in graph.node:
-            nodes += _as_matmul(node, graph, constants, made) if node.op_type == "Gemm" else [node]
-        _replace_nodes(graph, nodes)
-        _drop_unused(graph)
 
 
 def graphs(graph: Any) -> Iterator[Any]:
@@ -245,17 +235,20 @@ def _name_nodes(proto: Any) -> None:
 
 
 def _check_weights(proto: Any) -> None:
+    """Raises StepError for NaN in any constant of a layer and for infinite weights; a bias may be a mask of -inf."""
     from onnx import numpy_helper
 
     for graph in graphs(proto.graph):
         constants = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
-            for name in node.input if node.op_type in WEIGHTS else ():
-                if name in constants and constants[name].data_type in (1, 10, 11):
-                    values = numpy_helper.to_array(constants[name])
-                    if not np.isfinite(values).all():
-                        what = "NaN" if np.isnan(values).any() else "infinite values"
-                        raise StepError(f"the tensor {name!r} of node {node.name!r} holds {what}")
+            for index, name in enumerate(node.input if node.op_type in WEIGHTS else ()):
+                if name not in constants or constants[name].data_type not in (1, 10, 11):
+                    continue
+                values = numpy_helper.to_array(constants[name])
+                if np.isnan(values).any():
+                    raise StepError(f"the tensor {name!r} of node {node.name!r} holds NaN")
+                if index in WEIGHTS[node.op_type] and not np.isfinite(values).all():
+                    raise StepError(f"the tensor {name!r} of node {node.name!r} holds infinite values")
 
 
 def _weighted(graph: Any, outer: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, Any, list[Any]]]:
@@ -274,54 +267,3 @@ def _weighted(graph: Any, outer: Mapping[str, Any] | None = None) -> Iterator[tu
 
 def _bytes(tensor: Any) -> int:
     return int(np.prod(tensor.dims, dtype=np.int64)) * (2 if tensor.data_type == tensor.FLOAT16 else 4)
-
-
-def _as_matmul(node: Any, graph: Any, constants: Mapping[str, Any], made: dict[Any, str]) -> list[Any]:
-    from onnx import helper, numpy_helper
-
-    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    weight = constants.get(node.input[1])
-    bias = node.input[2] if len(node.input) > 2 else ""
-    alpha, beta = float(told.get("alpha", 1.0)), float(told.get("beta", 1.0))
-    if weight is None or told.get("transA", 0) or (bias and beta != 1 and bias not in constants):
-        return [node]
-
-    def scaled(name: str, factor: float, transposed: bool) -> str:
-        key = (name, factor, transposed)
-        if factor == 1 and not transposed:
-            return name
-        if key not in made:
-            array = numpy_helper.to_array(constants[name])
-            array = np.ascontiguousarray(array.T if transposed else array) * np.float32(factor).astype(array.dtype)
-            made[key] = f"{name}_{node.name}_rewritten"
-            graph.initializer.append(numpy_helper.from_array(array, made[key]))
-        return made[key]
-
-    matrix = scaled(node.input[1], alpha, bool(told.get("transB", 0)))
-    product = f"{node.output[0]}_product" if bias and beta != 0 else node.output[0]
-    nodes = [helper.make_node("MatMul", [node.input[0], matrix], [product], name=node.name)]
-    if product != node.output[0]:
-        added = scaled(bias, beta, False) if bias in constants else bias
-        nodes.append(helper.make_node("Add", [product, added], [node.output[0]], name=f"{node.name}_bias"))
-    return nodes
-
-
-def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
-    copies = []
-    for node in nodes:
-        copy = type(node)()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del graph.node[:]
-    graph.node.extend(copies)
-
-
-def _drop_unused(graph: Any) -> None:
-    """Removes initialisers that neither this graph nor one nested in it reads."""
-    used = {name for inner in graphs(graph) for node in inner.node for name in node.input}
-    used |= {value.name for inner in graphs(graph) for value in inner.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    if len(kept) < len(graph.initializer):
-        copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in kept]
-        del graph.initializer[:]
-        graph.initializer.extend(copies)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rayopt.compress.onnx_layers import excluded, find_layers, finished, gemm_to_matmul, graphs, prepare, quiet
+from rayopt.compress.onnx_layers import excluded, find_layers, finished, graphs, prepare, quiet
+from rayopt.compress.rewrite import gemm_to_matmul
 from rayopt.compress.settings import BlockSettings
 from rayopt.errors import StepError
 from rayopt.records import Artifact

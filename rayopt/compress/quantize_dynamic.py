@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayopt.compress.onnx_layers import (
-    check_float32,
+    check_weights_float32,
     chosen,
     excluded,
     find_layers,
     finished,
-    gemm_to_matmul,
     graphs,
     prepare,
     run_tool,
 )
+from rayopt.compress.rewrite import gemm_to_matmul
 from rayopt.compress.settings import DynamicSettings
 from rayopt.records import Artifact
 
@@ -27,10 +27,11 @@ def quantize_dynamic(
 ) -> Artifact:
     """The model with 8-bit weights; of the nodes named in `only` alone if given.
 
-    Raises StepError when nothing was quantised. Inside If, Loop and Scan nothing is quantised; the notes count it.
+    What `quantize_static` has done stays as it is. Nothing inside If, Loop and Scan is quantised; the notes count it.
+    Raises StepError when nothing was quantised.
     """
     proto = prepare(model)
-    check_float32(proto)
+    check_weights_float32(proto)
     before = find_layers(proto)
     left = set(excluded(proto, settings.exclude)) | _unsupported(proto)
     left |= {layer.name for layer in before if layer.operator not in settings.operators}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from rayopt.compress.calibrate import Ranges, find_ranges
-from rayopt.compress.onnx_layers import check_float32, chosen, excluded, find_layers, finished, prepare, run_tool
+from rayopt.compress.onnx_layers import (
+    check_float32,
+    chosen,
+    excluded,
+    find_layers,
+    finished,
+    graphs,
+    prepare,
+    run_tool,
+)
+from rayopt.compress.rewrite import fold_gemm_factors, untie
 from rayopt.compress.settings import StaticSettings
 from rayopt.records import Artifact
 
@@ -40,6 +51,7 @@ def quantize_static(
 ) -> Artifact:
     """The model with 8-bit weights and activations; of the nodes named in `only` alone if given.
 
+    A model that `quantize_dynamic` changed is refused; the other order works (`operators` picks what goes first).
     Nodes beside activations without bounds (masks) stay in float, as do those inside If, Loop and Scan.
     Raises StepError for rows that do not fit, and when nothing was quantised.
     """
@@ -47,10 +59,12 @@ def quantize_static(
     check_float32(proto)
     before = find_layers(proto)
     names = chosen(proto, only)
-    left = excluded(proto, settings.exclude)
+    left = [*excluded(proto, settings.exclude), *_not_wanted(proto, settings), *fold_gemm_factors(proto)]
+    left += _clips_of_shared_values(proto, settings)
+    untie(proto)
     if ranges is None:
         ranges = find_ranges(proto, rows, OPERATORS, settings)
-    endless = {name for name, span in ranges.items() if not np.abs(span).max() < WIDEST}
+    endless = {name for name, span in ranges.items() if not np.abs(span).max() < WIDEST} | _infinite(proto)
     unbounded = [node.name for node in proto.graph.node if endless & {*node.input, *node.output}]
     known = {name: span for name, span in ranges.items() if name not in endless}
 
@@ -70,6 +84,31 @@ def quantize_only(
 ) -> Artifact:
     """The model with these nodes quantised and all others in float: what each layer alone costs."""
     return quantize_static(model, rows, settings, node_names, ranges)
+
+
+def _not_wanted(proto: Any, settings: StaticSettings) -> list[str]:
+    """Layers of operators that are not asked for, and products of two activations where MatMul is not."""
+    names = [layer.name for layer in find_layers(proto) if layer.operator not in settings.operators]
+    products = [node.name for node in proto.graph.node if node.op_type == "MatMul"]
+    return names + ([] if "MatMul" in settings.operators else products)
+
+
+def _clips_of_shared_values(proto: Any, settings: StaticSettings) -> list[str]:
+    """Relu and Clip of a value that is read elsewhere, or put out: the tool clips the value itself in their place."""
+    inner = list(graphs(proto.graph))
+    uses = Counter(name for graph in inner for node in graph.node for name in node.input)
+    put_out = {value.name for graph in inner for value in graph.output}
+    clips = [node for node in proto.graph.node if node.op_type in ("Relu", "Clip")]
+    most = 1 if settings.format == "qoperator" else sum(uses.values())  # as QDQ it looks how many read it
+    return [node.name for node in clips if node.input[0] in put_out or uses[node.input[0]] > most]
+
+
+def _infinite(proto: Any) -> set[str]:
+    """Constants with infinite values: masks."""
+    from onnx import numpy_helper
+
+    floats = [tensor for tensor in proto.graph.initializer if tensor.data_type == tensor.FLOAT]
+    return {tensor.name for tensor in floats if np.isinf(numpy_helper.to_array(tensor)).any()}
 
 
 def _run(

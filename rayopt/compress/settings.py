@@ -10,6 +10,7 @@ from rayopt.spec import Settings
 
 Calibration = Literal["minmax", "entropy", "percentile"]
 DynamicOperator = Literal["MatMul", "Gemm", "Attention", "LSTM", "Gather", "Conv"]
+StaticOperator = Literal["Conv", "Gemm", "MatMul", "ConvTranspose", "Gather"]
 
 PER_CHANNEL = "a scale for each output channel instead of one for the tensor"
 EXCLUDE = "names or patterns (`*`, `?`) of nodes that stay in float"
@@ -22,7 +23,7 @@ class DynamicSettings(Settings):
     operators: tuple[DynamicOperator, ...] = Field(
         ("MatMul", "Gemm", "Attention", "LSTM"),
         min_length=1,
-        description="operators to quantise; Gather halves embeddings' time for nothing but size, Conv gets far slower",
+        description="layers to quantise; Gather (embeddings) is for size alone, and Conv gets many times slower",
     )
     weights: Literal["int8", "uint8"] = Field("int8", description="type of the weights")
     per_channel: bool = Field(True, description=PER_CHANNEL)
@@ -36,6 +37,11 @@ class StaticSettings(Settings):
     `reduce_range` is not found out from this machine's processor: the same job gives the same file on every machine.
     """
 
+    operators: tuple[StaticOperator, ...] = Field(
+        ("Conv", "Gemm", "MatMul"),
+        min_length=1,
+        description="layers to quantise; ConvTranspose is for size, it gets slower",
+    )
     format: Literal["qdq", "qoperator"] = Field("qdq", description="how the file says what is quantised")
     activations: Literal["uint8", "int8", "uint16"] = Field(
         "uint8", description="type of the activations; int8 is for ARM, uint16 exact but run in float"
