@@ -50,7 +50,7 @@ def find_ranges(proto: Any, rows: Any, operators: Collection[str], settings: Sta
     for values in watched.run(rows):
         for name, array in values.items():
             low, high = extremes.get(name, (np.inf, -np.inf))
-            extremes[name] = min(low, float(array.min())), max(high, float(array.max()))
+            extremes[name] = float(np.minimum(low, array.min())), float(np.maximum(high, array.max()))  # NaN stays
     broken = sorted(name for name, (low, high) in extremes.items() if np.isnan(low) or np.isnan(high))
     if broken:
         raise StepError(f"the model gives NaN in {broken[0]!r} on the calibration rows")

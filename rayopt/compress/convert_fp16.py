@@ -41,6 +41,7 @@ def convert_fp16(model: Artifact, rows: Any, settings: HalfSettings = DEFAULT) -
         except Exception as error:
             raise StepError(f"the model cannot be converted to float16: {type(error).__name__}: {error}") from error
     _sort(half.graph)
+    _join_float32(half.graph)
     artifact = from_proto(half)
     count = sum(tensor.data_type == tensor.FLOAT16 for tensor in half.graph.initializer)
     if count == 0:
@@ -133,6 +134,27 @@ def _sort(graph: Any) -> None:
     copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def _join_float32(graph: Any) -> None:
+    """Takes the way through float16 out from between two nodes that stay in float32; the tool casts there and back."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        before = made_by.get(node.input[0]) if _casts(node, 1) else None
+        if before is not None and _casts(before, 10):
+            for inner in graphs(graph):
+                for one in inner.node:
+                    for index, name in enumerate(one.input):
+                        if name == node.output[0]:
+                            one.input[index] = before.input[0]
+    for node in [one for one in graph.node if one.op_type == "Cast"][::-1]:  # readers before what they read
+        used = {name for inner in graphs(graph) for one in inner.node for name in one.input}
+        if node.output[0] not in used | {value.name for value in graph.output}:
+            graph.node.remove(node)
+
+
+def _casts(node: Any, to: int) -> bool:
+    return node.op_type == "Cast" and any(one.name == "to" and one.i == to for one in node.attribute)
 
 
 def _reads(node: Any) -> Iterator[str]:

@@ -59,11 +59,12 @@ def prepare(model: Artifact) -> Any:
     """A ModelProto ready to be quantised: opset >= 13, constants folded, shapes inferred, every node named once.
 
     Raises StepError for what cannot be quantised: more than 2 GB, operators that ONNX Runtime does not have, and
-    weights that are NaN or infinite.
+    weights that are float16, NaN or infinite.
     """
     check_size(model)
     proto = _normalized(to_proto(model))
     _check_operators(proto)
+    _check_types(proto)
     proto = _preprocessed(proto)
     _name_nodes(proto)
     _check_weights(proto)
@@ -77,19 +78,11 @@ def check_size(model: Artifact) -> None:
         raise StepError(f"the model is {have} large; models of more than {most} cannot be quantised")
 
 
-def check_float32(proto: Any) -> None:
-    """Raises StepError for models that are quantised already or that compute in float16."""
+def check_float(proto: Any) -> None:
+    """Raises StepError for a model that is quantised already."""
     kinds = sorted({node.op_type for graph in graphs(proto.graph) for node in graph.node} & QUANTIZED)
     if kinds:
         raise StepError(f"the model is quantised already (it has {', '.join(kinds)})")
-    check_weights_float32(proto)
-
-
-def check_weights_float32(proto: Any) -> None:
-    """Raises StepError for layers whose weights are float16."""
-    for _, node, tensors in _weighted(proto.graph):
-        if any(tensor.data_type != tensor.FLOAT for tensor in tensors):
-            raise StepError(f"the weights of {node.name!r} are not float32: quantise the model that it was made from")
 
 
 def find_layers(proto: Any) -> list[Layer]:
@@ -206,6 +199,12 @@ def _check_operators(proto: Any) -> None:
                     f"the operator {node.op_type} of domain {node.domain!r} is not one of ONNX Runtime's: "
                     "models with custom operators cannot be quantised"
                 )
+
+
+def _check_types(proto: Any) -> None:
+    for _, node, tensors in _weighted(proto.graph):
+        if any(tensor.data_type != tensor.FLOAT for tensor in tensors):
+            raise StepError(f"the weights of {node.name!r} are float16: begin with the float32 model")
 
 
 def _preprocessed(proto: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rayopt.compress.onnx_layers import excluded, find_layers, finished, graphs, prepare, quiet
+from rayopt.compress.onnx_layers import chosen, excluded, find_layers, finished, graphs, prepare, quiet
 from rayopt.compress.rewrite import gemm_to_matmul
 from rayopt.compress.settings import BlockSettings
 from rayopt.errors import StepError
@@ -25,7 +25,7 @@ def quantize_blocks(model: Artifact, settings: BlockSettings = DEFAULT, only: Se
     before = find_layers(proto)
     left = set(excluded(proto, settings.exclude))
     if only is not None:
-        left |= {layer.name for layer in before} - set(only)
+        left |= {layer.name for layer in before} - set(chosen(proto, only))
     gemm_to_matmul(proto)
     left |= _no_smaller(proto, settings)
     with quiet():

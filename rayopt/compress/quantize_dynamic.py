@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayopt.compress.onnx_layers import (
-    check_weights_float32,
     chosen,
     excluded,
     find_layers,
@@ -31,7 +30,6 @@ def quantize_dynamic(
     Raises StepError when nothing was quantised.
     """
     proto = prepare(model)
-    check_weights_float32(proto)
     before = find_layers(proto)
     left = set(excluded(proto, settings.exclude)) | _unsupported(proto)
     left |= {layer.name for layer in before if layer.operator not in settings.operators}

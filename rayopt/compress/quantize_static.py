@@ -12,7 +12,7 @@ import numpy as np
 
 from rayopt.compress.calibrate import Ranges, find_ranges
 from rayopt.compress.onnx_layers import (
-    check_float32,
+    check_float,
     chosen,
     excluded,
     find_layers,
@@ -38,7 +38,7 @@ OPERATORS = (
 def calibrate(model: Artifact, rows: Any, settings: StaticSettings = DEFAULT) -> Ranges:
     """The ranges that `quantize_static` takes in place of rows: found once, used for many variants of one model."""
     proto = prepare(model)
-    check_float32(proto)
+    check_float(proto)
     return find_ranges(proto, rows, OPERATORS, settings)
 
 
@@ -56,7 +56,7 @@ def quantize_static(
     Raises StepError for rows that do not fit, and when nothing was quantised.
     """
     proto = prepare(model)
-    check_float32(proto)
+    check_float(proto)
     before = find_layers(proto)
     names = chosen(proto, only)
     left = [*excluded(proto, settings.exclude), *_not_wanted(proto, settings), *fold_gemm_factors(proto)]
@@ -95,12 +95,14 @@ def _not_wanted(proto: Any, settings: StaticSettings) -> list[str]:
 
 def _clips_of_shared_values(proto: Any, settings: StaticSettings) -> list[str]:
     """Relu and Clip of a value that is read elsewhere, or put out: the tool clips the value itself in their place."""
-    inner = list(graphs(proto.graph))
-    uses = Counter(name for graph in inner for node in graph.node for name in node.input)
-    put_out = {value.name for graph in inner for value in graph.output}
+    nested = [graph for graph in graphs(proto.graph) if graph is not proto.graph]
+    elsewhere = {value.name for graph in [proto.graph, *nested] for value in graph.output}
+    elsewhere |= {name for graph in nested for node in graph.node for name in node.input}
+    if settings.format == "qoperator":  # for QDQ the tool looks at the other readers itself
+        uses = Counter(name for node in proto.graph.node for name in node.input)
+        elsewhere |= {name for name, count in uses.items() if count > 1}
     clips = [node for node in proto.graph.node if node.op_type in ("Relu", "Clip")]
-    most = 1 if settings.format == "qoperator" else sum(uses.values())  # as QDQ it looks how many read it
-    return [node.name for node in clips if node.input[0] in put_out or uses[node.input[0]] > most]
+    return [node.name for node in clips if node.input[0] in elsewhere]
 
 
 def _infinite(proto: Any) -> set[str]:

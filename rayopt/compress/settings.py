@@ -47,7 +47,7 @@ class StaticSettings(Settings):
         "uint8", description="type of the activations; int8 is for ARM, uint16 exact but run in float"
     )
     weights: Literal["int8", "uint8"] = Field("int8", description="type of the weights; uint8 never saturates")
-    per_channel: bool = Field(True, description=PER_CHANNEL)
+    per_channel: bool = Field(True, validate_default=True, description=PER_CHANNEL)
     reduce_range: bool = Field(False, description=REDUCE_RANGE)
     symmetric: bool = Field(False, description="activation ranges symmetric about zero, as some accelerators want")
     calibration: Calibration = Field("minmax", description="how ranges are found")
@@ -59,6 +59,13 @@ class StaticSettings(Settings):
     def _only_qdq_has_16_bits(cls, value: str, info: ValidationInfo) -> str:
         if value == "uint16" and info.data.get("format") == "qoperator":
             raise ValueError("uint16 needs format: qdq")
+        return value
+
+    @field_validator("per_channel")
+    @classmethod
+    def _only_qdq_has_unsigned_channels(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("weights") == "uint8" and info.data.get("format") == "qoperator":
+            raise ValueError("uint8 weights per channel need format: qdq")
         return value
 
     @field_validator("weights")

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from rayopt.compress.quantize import quantize_dynamic, quantize_static
 from torch import nn
 
 from rayopt.compress.prune import prune_channels
-from rayopt.compress.quantize import quantize_dynamic, quantize_static
 from rayopt.data.dataset import build as build_data
 from rayopt.data.settings import SplitSettings
 from rayopt.errors import StepError
