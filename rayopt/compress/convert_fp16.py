@@ -142,11 +142,8 @@ def _join_float32(graph: Any) -> None:
     for node in graph.node:
         before = made_by.get(node.input[0]) if _casts(node, 1) else None
         if before is not None and _casts(before, 10):
-            for inner in graphs(graph):
-                for one in inner.node:
-                    for index, name in enumerate(one.input):
-                        if name == node.output[0]:
-                            one.input[index] = before.input[0]
+            node.op_type, node.input[0] = "Identity", before.input[0]
+            del node.attribute[:]
     for node in [one for one in graph.node if one.op_type == "Cast"][::-1]:  # readers before what they read
         used = {name for inner in graphs(graph) for one in inner.node for name in one.input}
         if node.output[0] not in used | {value.name for value in graph.output}:

@@ -89,6 +89,18 @@ def test_activations_beyond_the_range_stay_in_float32(
     close(model, after, ROWS, 0.003)
 
 
+def test_an_output_beyond_the_range_keeps_its_values(make: Callable[..., Artifact], close: Callable[..., None]) -> None:
+    nodes = [node("MatMul", ["x", "W"], ["h"], name="first"), node("Mul", ["h", "large"], ["y"], name="up")]
+    model = make(nodes, {"W": weights(64, 64), "large": np.float32([6e4])}, x=("n", 64))
+    close(model, convert_fp16(model, ROWS), ROWS, 0.002)
+
+
+def test_rows_beyond_the_calibration_are_not_promised(make: Callable[..., Artifact]) -> None:
+    model = two(make)
+    with pytest.raises(StepError, match="0 calibration rows are too few"):
+        convert_fp16(model, ROWS[:0])
+
+
 def test_excluded_nodes_keep_float32(make: Callable[..., Artifact]) -> None:
     for settings in (HalfSettings(exclude=("sec*",)), HalfSettings(weights_only=True, exclude=("sec*",))):
         after = to_proto(convert_fp16(two(make), ROWS, settings))
