@@ -290,15 +290,17 @@ def test_a_smaller_number_format_keeps_the_answers_of_a_cnn(name: str, params: d
     assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize(("name", "share"), [("quantize_dynamic", 0.35), ("quantize_blocks", 0.25)])
-def test_a_smaller_number_format_keeps_the_answers_of_a_perceptron(name: str, share: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "share", "correlation"), [("quantize_dynamic", 0.35, 0.99), ("quantize_blocks", 0.25, 0.95)]
+)
+def test_a_smaller_number_format_keeps_the_answers_of_a_perceptron(name: str, share: float, correlation: float) -> None:
     rows = np.random.default_rng(0).random((40, 64)).astype(np.float32)
     before = exported(mlp(64, 3, hidden=256), rows)
     after = onnx_step(name, {}, before, rows)
     assert after.size_bytes < share * before.size_bytes
     assert after.notes["quantized"] == {"Gemm": 3}
     wanted, got = (predict(session(one), rows) for one in (before, after))
-    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.99
+    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > correlation
 
 
 def test_quantising_nothing_is_a_failure_and_not_a_copy() -> None:
