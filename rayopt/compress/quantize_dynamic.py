@@ -31,7 +31,7 @@ def quantize_dynamic(
     """
     proto = prepare(model)
     before = find_layers(proto)
-    left = set(excluded(proto, settings.exclude)) | _unsupported(proto)
+    left = set(excluded(proto, settings.exclude))
     left |= {layer.name for layer in before if layer.operator not in settings.operators}
     names = chosen(proto, only)
     gemm_to_matmul(proto)
@@ -48,15 +48,6 @@ def quantize_dynamic(
         )  # fmt: skip
 
     return finished(before, run_tool(proto, tool))
-
-
-def _unsupported(proto: Any) -> set[str]:
-    """LSTM with the batch first: ONNX Runtime's tool drops that attribute without a word."""
-    found = set()
-    for node in proto.graph.node:
-        if node.op_type == "LSTM" and any(one.name == "layout" and one.i for one in node.attribute):
-            found.add(node.name)
-    return found
 
 
 def _give_each_lstm_its_weights(proto: Any) -> None:
