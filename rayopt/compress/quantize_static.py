@@ -123,8 +123,6 @@ def _run(
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8, "uint16": QuantType.QUInt16}
     data = {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}
     options: dict[str, Any] = {"ActivationSymmetric": settings.symmetric}
-    if settings.per_channel and settings.weights == "uint8":
-        options["WeightSymmetric"] = True  # the kernels take one zero point for all channels
     with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
         known = Path(folder) / "ranges.json"
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), known)
