@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from rayopt import tasks
+from rayopt.compress.facts import facts_of
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.errors import InputError, WorkError
-from rayopt.models.facts import facts_of
 from rayopt.recipe import CLEANED, Recipe
 from rayopt.results import Results
 from rayopt.runs import journal

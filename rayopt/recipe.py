@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayopt.models.facts import Facts
+from rayopt.compress.facts import Facts
 
 Item = str | dict[str, Any]
 Steps = tuple[Item, ...]
@@ -278,14 +278,30 @@ class Recipe:
 
 def _quantizers(facts: Facts) -> Iterator[tuple[Steps, str]]:
     """Ways to quantise that suit the operators which hold the weights."""
+    if facts.problem:
+        return
     conv, attention = facts.share("Conv", "ConvTranspose"), "Softmax" in facts.operators
-    matrices = facts.share("MatMul", "Gemm", "Gather", "LSTM", "GRU", "RNN")
-    if conv or not attention:
+    matrices = facts.share("MatMul", "Gemm", "LSTM", "Attention")
+    if conv > 0.05 or not attention:
         yield ("quantize_static",), f"{conv:.0%} of the weights are convolutions: 8-bit activations by calibration"
     if matrices > 0.05:
         yield ("quantize_dynamic",), f"{matrices:.0%} of the weights are matrices: 8-bit activations as they come"
+        yield (_per_tensor("quantize_dynamic"),), "the same with a scale for each matrix: quicker, less exact"
+    if facts.share("MatMul", "Gemm") > 0.5 and not attention:
+        yield (_per_tensor("quantize_static"),), "matrices one after another: static scales for each are quickest"
+    if conv > 0.05 and matrices > 0.05:
+        first: Item = {"use": "quantize_static", "operators": ["Conv"]}
+        yield (first, "quantize_dynamic"), "convolutions by calibration, matrices as they come"
+    yield (
+        ({"use": "convert_fp16", "weights_only": True},),
+        "weights in half precision, computing as before: hardly a loss",
+    )
     for bits in (8, 4):
         yield _weights(bits), f"weights of {bits} bits, computing as before: for size"
+
+
+def _per_tensor(quantizer: str) -> Item:
+    return {"use": quantizer, "per_channel": False}
 
 
 def _pruned(keep: float, epochs: int) -> Steps:

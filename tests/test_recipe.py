@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayopt.models.facts import Facts
+from rayopt.compress.facts import Facts
 from rayopt.recipe import KEEPS, Proposal, Recipe, Tried
 
 CNN = Facts({"Conv": 900, "Gemm": 100}, frozenset({"Conv", "Relu", "Gemm"}), trainable=True)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 LENGTH = 64  # tokens of a sentence
 MODULES = ("argparse", "asyncio", "collections", "csv", "datetime", "decimal", "email", "enum", "functools", "gettext",
-           "heapq", "inspect", "json", "logging", "os", "pathlib", "pickle", "random", "re", "shutil", "socket", "sqlite3",
-           "statistics", "string", "subprocess", "tarfile", "tempfile", "threading", "tkinter", "typing", "unittest",
+           "heapq", "inspect", "json", "logging", "os", "pathlib", "pickle", "random", "re", "shutil", "socket",
+           "statistics", "string", "subprocess", "tarfile", "threading", "tkinter", "typing", "unittest",
            "urllib.request", "zipfile")  # fmt: skip
 
 
