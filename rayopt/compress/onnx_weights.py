@@ -7,15 +7,15 @@ not among them: ONNX Runtime does not fold it, and would run it at every call.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rayopt.compress import packing
-from rayopt.compress.weights import Codes, Plan, check_finite, quantize
+from rayopt.compress.decoder import Decoder, check_decoded
+from rayopt.compress.weights import FLOAT32_MAX, Codes, Plan, check_finite, quantize
 from rayopt.errors import StepError
 from rayopt.models.onnx_model import MODEL, from_proto, to_proto
 from rayopt.records import Artifact
@@ -53,8 +53,9 @@ def quantize_weights(model: Artifact, plan: Plan) -> Artifact:
         raise StepError(f"no weights were packed: {_why_none(proto, plan)}")
     decoded = {weight.name: decode(weight, packed) for weight, packed in codes}
     before = sum(weight.tensor.nbytes for weight, _ in codes)
-    _Decoder(proto, codes).write()
-    _check_decoded(proto, decoded)
+    own = Decoder(proto, [(weight.name, packed, weight.tensor.dtype) for weight, packed in codes])
+    own.write()
+    check_decoded(proto, decoded)
     after = from_proto(proto)
     count = sum(weight.tensor.size for weight, _ in codes)
     notes = {
@@ -62,7 +63,7 @@ def quantize_weights(model: Artifact, plan: Plan) -> Artifact:
         "average_bits": sum(weight.tensor.size * packed.bits for weight, packed in codes) / count,
         "packed_weights_count": count,
         "weight_bytes_before": before,
-        "folded": _is_folded(after),
+        "folded": not any(own.made(node) for node in optimized(after).graph.node),
     }
     return Artifact("onnx", after.files, notes)
 
@@ -92,7 +93,7 @@ def coded(weights: Sequence[Weight], plan: Plan) -> list[tuple[Weight, Codes]]:
         if bits[one.name] and one.tensor.size >= plan.min_size and _saves(one, bits[one.name], axes, plan.symmetric):
             check_finite(one.layer, one.tensor)
             kind = one.tensor.dtype
-            limit = float(np.finfo(kind).max) if kind == np.float16 else float(np.finfo(np.float32).max)
+            limit = float(np.finfo(kind).max) if kind == np.float16 else FLOAT32_MAX
             chosen.append((one, quantize(one.tensor, bits[one.name], axes, plan.symmetric, limit)))
     return chosen
 
@@ -144,103 +145,6 @@ def raised(model: Artifact) -> Artifact:
         raise StepError(f"the model cannot be raised to opset {MIN_OPSET}: {first}") from error
 
 
-class _Decoder:
-    """Takes weights out of a graph and writes the nodes that make them from packed bytes, under their old names."""
-
-    def __init__(self, proto: Any, codes: Sequence[tuple[Weight, Codes]]) -> None:
-        self._proto, self._codes = proto, codes
-        self._nodes: list[Any] = []
-        self._initializers: list[Any] = []
-        self._prefix = _unused_prefix(proto.graph)
-        self._known: dict[tuple[Any, ...], str] = {}
-
-    def write(self) -> None:
-        graph = self._proto.graph
-        groups: dict[tuple[int, bool], list[tuple[Weight, Codes]]] = {}
-        for weight, codes in self._codes:
-            groups.setdefault((codes.bits, codes.symmetric), []).append((weight, codes))
-        for (bits, symmetric), members in groups.items():
-            self._group(bits, symmetric, members)
-        gone = {weight.name for weight, _ in self._codes}
-        for field in (graph.initializer, graph.input):
-            kept = [one for one in field if one.name not in gone]
-            del field[:]
-            field.extend(kept)
-        nodes = list(graph.node)
-        del graph.node[:]
-        graph.node.extend([*self._nodes, *nodes])
-        graph.initializer.extend(self._initializers)
-
-    def _group(self, bits: int, symmetric: bool, members: Sequence[tuple[Weight, Codes]]) -> None:
-        flat = self._unpacked(np.concatenate([codes.values.reshape(-1) for _, codes in members]), bits)
-        flat = self._node("Cast", [flat], to=1)
-        if symmetric:
-            flat = self._node("Sub", [flat, self._constant(np.float32(2 ** (bits - 1)))])
-        sizes = [codes.values.size for _, codes in members]
-        rest = packing.padded(sum(sizes)) - sum(sizes)
-        sizes += [rest] if rest else []
-        parts = self._nodes_outputs("Split", [flat, self._constant(np.array(sizes))], len(sizes), axis=0)
-        for (weight, codes), part in zip(members, parts, strict=False):
-            self._tensor(weight, codes, part)
-
-    def _unpacked(self, codes: Array, bits: int) -> str:
-        """The value that holds all codes of a group, one after another."""
-        whole, offset = "", 0
-        for width, plane in zip(packing.plane_widths(bits), packing.pack(codes, bits), strict=True):
-            if width == 8:
-                pieces = self._constant(plane)
-            else:
-                shifted = self._node(
-                    "BitShift", [self._constant(plane[:, None]), self._constant(packing.shifts(width))], direction="RIGHT"
-                )
-                pieces = self._node("Mod", [shifted, self._constant(np.uint8(2**width))])
-                pieces = self._node("Reshape", [pieces, self._constant(np.array([-1]))])
-            kind: Any = np.uint8
-            if bits > 8:
-                kind, pieces = np.int32, self._node("Cast", [pieces], to=6)
-            if offset:
-                pieces = self._node("Mul", [pieces, self._constant(kind(2**offset))])
-            whole = self._node("Add", [whole, pieces]) if whole else pieces
-            offset += width
-        return whole
-
-    def _tensor(self, weight: Weight, codes: Codes, part: str) -> None:
-        from onnx import helper
-
-        value = self._node("Reshape", [part, self._constant(np.array(codes.values.shape))])
-        if not codes.symmetric:
-            value = self._node("Sub", [value, self._constant(codes.zero)])
-        value = self._node("Mul", [value, self._constant(codes.scale)])
-        kind = weight.tensor.dtype
-        if kind == np.int8:
-            value = self._node("Round", [value])
-            value = self._node("Clip", [value, self._constant(np.float32(-128)), self._constant(np.float32(127))])
-        if kind != np.float32:
-            self._node("Cast", [value], to=helper.np_dtype_to_tensor_dtype(kind))
-        self._nodes[-1].output[:] = [weight.name]
-
-    def _node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
-        return self._nodes_outputs(kind, inputs, 1, **attributes)[0]
-
-    def _nodes_outputs(self, kind: str, inputs: list[str], count: int, **attributes: Any) -> list[str]:
-        from onnx import helper
-
-        outputs = [f"{self._prefix}{len(self._nodes)}" + (f".{index}" if count > 1 else "") for index in range(count)]
-        self._nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
-        return outputs
-
-    def _constant(self, value: Any) -> str:
-        """The name of an initializer with that content; small ones are there once."""
-        from onnx import numpy_helper
-
-        array = np.asarray(value)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._known:
-            self._known[key] = f"{self._prefix}c{len(self._known)}"
-            self._initializers.append(numpy_helper.from_array(array, self._known[key]))
-        return self._known[key]
-
-
 def _channel_axes(node: Any, index: int, rank: int, initializers: Mapping[str, Any]) -> tuple[int, ...] | None:
     """The axes of an input that number the output channels, where that input is a layer's weights; None elsewhere."""
     kind = node.op_type
@@ -284,66 +188,25 @@ def _why_none(proto: Any, plan: Plan) -> str:
         kinds = sorted({node.op_type for node in proto.graph.node})
         return f"no layer has constant weights (operators: {', '.join(kinds[:8])})"
     largest = max(one.tensor.size for one in weights)
-    return f"the largest of {len(weights)} has {largest} elements, and `min_size` is {plan.min_size}; or `layers` left all"
+    kinds = ", ".join(sorted({str(one.tensor.dtype) for one in weights}))
+    return (
+        f"the largest of {len(weights)} has {largest} elements ({kinds}): `min_size` {plan.min_size} or `layers` leaves all"
+        f" as they are, or {plan.bits} bits would not be smaller"
+    )
 
 
 def _hoist_constants(proto: Any) -> None:
-    """Makes initializers of the tensors in Constant nodes."""
-    kept = []
+    """Makes initializers of the tensors in Constant nodes, except of those that are the model's outputs."""
+    kept, outputs = [], {one.name for one in proto.graph.output}
     for node in proto.graph.node:
         value = next((one.t for one in node.attribute if one.name == "value"), None)
-        if node.op_type == "Constant" and value is not None and node.domain in ("", "ai.onnx"):
+        if node.op_type == "Constant" and value is not None and node.output[0] not in outputs:
             proto.graph.initializer.add().CopyFrom(value)
             proto.graph.initializer[-1].name = node.output[0]
         else:
             kept.append(node)
-    if len(kept) < len(proto.graph.node):
-        outputs = {one.name for one in proto.graph.output}
-        if any(one.name in outputs for one in proto.graph.initializer):  # a graph may give a constant
-            pass
-        del proto.graph.node[:]
-        proto.graph.node.extend(kept)
-
-
-def _unused_prefix(graph: Any) -> str:
-    names = {name for node in graph.node for name in (*node.input, *node.output)} | {one.name for one in graph.initializer}
-    prefix = "w."
-    while any(name.startswith(prefix) for name in names):
-        prefix = "w" + prefix
-    return prefix
-
-
-def _check_decoded(proto: Any, wanted: Mapping[str, Array]) -> None:
-    """Raises StepError unless ONNX Runtime decodes exactly the weights that were meant."""
-    import onnx
-    import onnxruntime
-
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    graph = made.graph
-    end = next(index for index, node in reversed(list(enumerate(graph.node))) if set(node.output) & set(wanted)) + 1
-    del graph.node[end:]
-    used = {name for node in graph.node for name in node.input}
-    kept = [one for one in graph.initializer if one.name in used]
-    for field in (graph.input, graph.output, graph.value_info, graph.initializer):
-        del field[:]
-    graph.initializer.extend(kept)
-    for name, tensor in wanted.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
-        graph.output.append(onnx.helper.make_tensor_value_info(name, kind, tensor.shape))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    running = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for (name, tensor), got in zip(wanted.items(), running.run(list(wanted), {}), strict=True):
-        if not np.array_equal(tensor, got):
-            raise StepError(f"ONNX Runtime decodes other weights than were packed: {name}")
-
-
-def _is_folded(model: Artifact) -> bool:
-    """Whether ONNX Runtime computes the weights when it loads the model, and not at each call."""
-    before, after = (list(_shifts(graph)) for graph in (to_proto(model).graph, optimized(model).graph))
-    return len(before) >= 0 and not after
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
 
 
 def optimized(model: Artifact) -> Any:
@@ -361,15 +224,7 @@ def optimized(model: Artifact) -> Any:
         return onnx.load(str(path))
 
 
-def _shifts(graph: Any) -> Iterator[Any]:
-    yield from (node for node in graph.node if node.op_type in ("BitShift", "Split"))
-
-
 def _attribute(node: Any, name: str, default: Any) -> Any:
     from onnx import helper
 
     return next((helper.get_attribute_value(one) for one in node.attribute if one.name == name), default)
-
-
-def _names(values: Iterable[Any]) -> set[str]:
-    return {one.name for one in values}
