@@ -7,13 +7,14 @@ from typing import Any
 
 _HOME = {
     "InputError": "rayopt.errors",
+    "ModelCompressor": "rayopt.compressor",
     "RayoptError": "rayopt.errors",
     "StepError": "rayopt.errors",
     "WorkError": "rayopt.errors",
     "run": "rayopt.api",
 }
 
-__all__ = ["InputError", "RayoptError", "StepError", "WorkError", "run"]
+__all__ = ["InputError", "ModelCompressor", "RayoptError", "StepError", "WorkError", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,9 @@ class Decoder:
                 pieces = self._constant(plane)
             else:
                 shifted = self._node(
-                    "BitShift", [self._constant(plane[:, None]), self._constant(packing.shifts(width))], direction="RIGHT"
+                    "BitShift",
+                    [self._constant(plane[:, None]), self._constant(packing.shifts(width))],
+                    direction="RIGHT",
                 )
                 pieces = self._node("Mod", [shifted, self._constant(np.uint8(2**width))])
                 pieces = self._node("Reshape", [pieces, self._constant(np.array([-1]))])

@@ -116,7 +116,9 @@ def find_weights(proto: Any) -> list[Weight]:
     found: dict[str, Weight] = {}
     for node in proto.graph.node:
         for index, name in enumerate(node.input):
-            root, order = seen.get(name, (name, list(range(len(initializers[name].dims))) if name in initializers else []))
+            root, order = seen.get(
+                name, (name, list(range(len(initializers[name].dims))) if name in initializers else [])
+            )
             if root not in initializers or not _packable(initializers[root]):
                 continue
             if node.op_type in ("Identity", "Transpose"):
@@ -188,10 +190,10 @@ def _why_none(proto: Any, plan: Plan) -> str:
         kinds = sorted({node.op_type for node in proto.graph.node})
         return f"no layer has constant weights (operators: {', '.join(kinds[:8])})"
     largest = max(one.tensor.size for one in weights)
-    kinds = ", ".join(sorted({str(one.tensor.dtype) for one in weights}))
+    types = ", ".join(sorted({str(one.tensor.dtype) for one in weights}))
     return (
-        f"the largest of {len(weights)} has {largest} elements ({kinds}): `min_size` {plan.min_size} or `layers` leaves all"
-        f" as they are, or {plan.bits} bits would not be smaller"
+        f"the largest of {len(weights)} has {largest} elements ({types}): `min_size` {plan.min_size} or `layers` leaves"
+        f" all as they are, or {plan.bits} bits would not be smaller"
     )
 
 

@@ -38,13 +38,16 @@ def mixed_bits(model: Artifact, rows: Array, average_bits: float, plan: Plan) ->
     return min(tried, key=lambda bits: _joint(model, weights, plan, bits, rows, reference))
 
 
-def divergences(model: Artifact, rows: Array, plan: Plan, widths: Sequence[int] = WIDTHS) -> dict[str, dict[int, float]]:
+def divergences(
+    model: Artifact, rows: Array, plan: Plan, widths: Sequence[int] = WIDTHS
+) -> dict[str, dict[int, float]]:
     """By layer and bits: how far the outputs on `rows` go when that layer's weights alone are quantised."""
     weights = find_weights(to_proto(model))
     layers = [one.layer for one, _ in coded(weights, plan)]
     reference = predict(session(model), rows)
     return {
-        layer: {bits: _joint(model, weights, plan, {layer: bits}, rows, reference) for bits in widths} for layer in layers
+        layer: {bits: _joint(model, weights, plan, {layer: bits}, rows, reference) for bits in widths}
+        for layer in layers
     }
 
 
@@ -53,11 +56,15 @@ def assign_bits(losses: Divergences, counts: Mapping[str, int], average_bits: fl
 
     losses: by layer and bits; counts: elements by layer. Raises StepError when even the least bits are too many.
     """
-    least = {name: {bits: min(loss for own, loss in by.items() if own <= bits) for bits in by} for name, by in losses.items()}
+    least = {
+        name: {bits: min(loss for own, loss in by.items() if own <= bits) for bits in by} for name, by in losses.items()
+    }
     found = {name: min(by) for name, by in least.items()}
     left = average_bits * sum(counts[name] for name in found) - sum(counts[name] * bits for name, bits in found.items())
     if left < 0:
-        raise StepError(f"{average_bits} bits on average are fewer than the least that was tried ({min(found.values())})")
+        raise StepError(
+            f"{average_bits} bits on average are fewer than the least that was tried ({min(found.values())})"
+        )
     while True:
         steps = [
             ((by[found[name]] - loss) / (counts[name] * (bits - found[name])), name, bits)

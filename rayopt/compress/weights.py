@@ -37,10 +37,11 @@ class Plan:
     def __post_init__(self) -> None:
         for place, bits in (("bits", self.bits), *self.layers.items()):
             if bits not in BITS and (bits not in FLOAT or place == "bits"):
-                raise StepError(f"{place}: weights have 2 to 16 bits{', or 0 for float' * (place != 'bits')}, got {bits}")
+                also = "" if place == "bits" else ", or 0 for float"
+                raise StepError(f"{place}: weights have 2 to 16 bits{also}, got {bits}")
 
     def bits_of(self, names: Mapping[str, Iterable[str]]) -> dict[str, int]:
-        """Bits by key, for the names that each key goes by; 0 is float. Raises StepError for a pattern without match."""
+        """Bits by key, for the names that each goes by; 0 is float. Raises StepError for a pattern without match."""
         found = dict.fromkeys(names, self.bits)
         for pattern, bits in self.layers.items():
             keys = [key for key, own in names.items() if any(fnmatch.fnmatchcase(one, pattern) for one in own)]
@@ -76,7 +77,8 @@ def quantize(tensor: Array, bits: int, axes: tuple[int, ...], symmetric: bool, l
 
     The scale of least squared error is looked for on a grid of clipping points and refined by turns with the codes
     (Lloyd, 1982); a channel's mean error counts as well (Banner et al., 2019, on its bias). Symmetric scales may be
-    negative: the one level more on one side then lies where it helps. Zeros stay zero. No decoded value is above `limit`, the largest that the tensor's own type holds.
+    negative: the one level more on one side then lies where it helps. Zeros stay zero. No decoded value is above
+    `limit`, the largest that the tensor's own type holds.
     """
     shared = [axis for axis in range(tensor.ndim) if axis not in axes]
     order = [*axes, *shared]
@@ -86,8 +88,9 @@ def quantize(tensor: Array, bits: int, axes: tuple[int, ...], symmetric: bool, l
     peak[peak == 0] = 1
     step, zero = _search(rows / peak, bits, symmetric)
     most = limit / np.maximum(zero, 2**bits - 1 - zero) / (1 + 1e-6)
-    scale = np.clip((step.astype(np.float64) * peak), -most, most).astype(np.float32)
-    values = _codes(rows.astype(np.float64), scale.astype(np.float64), zero, bits)
+    scale = np.clip(step.astype(np.float64) * peak, -most, most).astype(np.float32)
+    scale[scale == 0] = 1  # of numbers so small that their scale is none
+    values = _codes(rows, scale, zero, bits)
     kept = [tensor.shape[axis] if axis in axes else 1 for axis in range(tensor.ndim)]
     back = np.argsort(order)
     shape = [tensor.shape[axis] for axis in order]

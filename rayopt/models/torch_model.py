@@ -1,4 +1,7 @@
-"""torch models into and out of artifacts: `weights.safetensors`, and `model.json` with the widths that pruning left."""
+"""torch models into and out of artifacts: `weights.safetensors`, and `model.json` with what pruning left.
+
+That are the widths of layers, and the names of tensors whose zeros stay zero in training.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from torch import nn
 from rayopt.data.rows import Columns, Rows, told
 from rayopt.errors import input_error
 from rayopt.models.onnx_model import fits
+from rayopt.models.masks import mask, masked
 from rayopt.models.settings import ModelSource
 from rayopt.plugins import importable, locate
 from rayopt.provenance import sources_of
@@ -53,12 +57,13 @@ def build(source: ModelSource, seed: int) -> nn.Module:
 
 
 def to_artifact(module: nn.Module, notes: dict[str, Any] | None = None) -> Artifact:
-    """The module's state and widths as files."""
+    """The module's state, widths and masked tensors as files."""
     from safetensors.torch import save
 
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
     widths = {name: _widths(layer) for name, layer in module.named_modules() if _widths(layer)}
-    shapes = json.dumps({"widths": widths}, sort_keys=True, indent=1)
+    kept = {"masked": masked(module)} if masked(module) else {}
+    shapes = json.dumps({"widths": widths, **kept}, sort_keys=True, indent=1)
     return Artifact("torch", {WEIGHTS: save(state), SHAPES: shapes.encode()}, notes or {})
 
 
@@ -70,11 +75,13 @@ def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Modu
     module = build(bare, seed)
     state = load(artifact.files[WEIGHTS])
     layers = dict(module.named_modules())
-    for name, widths in json.loads(artifact.files[SHAPES])["widths"].items():
+    shapes = json.loads(artifact.files[SHAPES])
+    for name, widths in shapes["widths"].items():
         for attribute, value in widths.items():
             setattr(layers[name], attribute, tuple(value) if isinstance(value, list) else value)
     _reshape(module, state)
     module.load_state_dict(state)
+    mask(module, shapes.get("masked", ()))
     return module.eval()
 
 
