@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Search:
     max_accuracy_drop: float = 0.01
     keep: Sequence[float] = (1.0, 0.5)
     bits: Sequence[int] = (8, 6, 5, 4, 3)
-    recovery: RecoverySettings = RecoverySettings()
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
     seed: int = 0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from rayopt.compress import packing
 from rayopt.compress.weights import Codes
 from rayopt.errors import StepError
+from rayopt.models.onnx_model import from_proto, session
 
 Array = np.ndarray[Any, Any]
 Packed = tuple[str, Codes, Any]
@@ -124,7 +125,6 @@ class Decoder:
 def check_decoded(proto: Any, wanted: Mapping[str, Array]) -> None:
     """Raises StepError unless ONNX Runtime decodes exactly the weights that were meant."""
     import onnx
-    import onnxruntime
 
     made = onnx.ModelProto()
     made.CopyFrom(proto)
@@ -139,10 +139,7 @@ def check_decoded(proto: Any, wanted: Mapping[str, Array]) -> None:
     for name, tensor in wanted.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
         graph.output.append(onnx.helper.make_tensor_value_info(name, kind, tensor.shape))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    running = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    running = session(from_proto(made), optimize=False)
     for (name, tensor), got in zip(wanted.items(), running.run(list(wanted), {}), strict=True):
         if not np.array_equal(tensor, got):
             raise StepError(f"ONNX Runtime decodes other weights than were packed: {name}")

@@ -222,7 +222,10 @@ def optimized(model: Artifact) -> Any:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(path)
         options.log_severity_level = 4
-        onnxruntime.InferenceSession(model.files[MODEL], options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(model.files[MODEL], options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise StepError(f"ONNX Runtime does not load the model: {error}") from error
         return onnx.load(str(path))
 
 

@@ -15,7 +15,8 @@ from rayopt.compress import packing
 from rayopt.compress.weights import FLOAT32_MAX, Codes, Plan, check_finite, quantize
 from rayopt.errors import StepError, input_error
 
-FORMAT = "rayopt.packed.1"
+FORMAT, VERSION = "rayopt packed weights", "1"
+TIED = "tied to"
 
 
 def quantize_weights(target: nn.Module | Mapping[str, Tensor], plan: Plan) -> dict[str, Codes]:
@@ -51,25 +52,20 @@ def pack(target: nn.Module | Mapping[str, Tensor], codes: Mapping[str, Codes]) -
 
     state = target.state_dict(keep_vars=True) if isinstance(target, nn.Module) else target
     tensors: dict[str, Tensor] = {}
-    packed: dict[str, Any] = {}
-    tied: dict[str, str] = {}
+    about = {FORMAT: VERSION}
     first: dict[Any, str] = {}
     for name in sorted(state, key=lambda name: name not in codes):  # the name that has codes is the one to be tied to
         tensor = state[name].detach()
         twin = first.setdefault(_identity(name, tensor), name)
         if twin != name:
-            tied[name] = twin
+            about[name] = f"{TIED} {twin}"
         elif name in codes:
             tensors |= _packed(name, tensor, codes[name])
-            packed[name] = {
-                "bits": codes[name].bits, "shape": list(tensor.shape), "dtype": _dtype_name(tensor.dtype),
-                "symmetric": codes[name].symmetric,
-            }  # fmt: skip
+            about[name] = _described(tensor, codes[name])
         else:
             _refuse_meta(name, tensor)
             tensors[name] = tensor.cpu().contiguous().clone()
-    about = {"format": FORMAT, "packed": packed, "tied": tied, "order": list(state)}
-    return bytes(save(tensors, metadata={"rayopt": json.dumps(about, separators=(",", ":"))}))
+    return bytes(save(tensors, metadata=about))
 
 
 def unpack(content: bytes, place: str = "the packed file") -> dict[str, Tensor]:
@@ -78,14 +74,13 @@ def unpack(content: bytes, place: str = "the packed file") -> dict[str, Tensor]:
 
     try:
         length = int.from_bytes(content[:8], "little")
-        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["rayopt"])
-        if about["format"] != FORMAT:
-            raise ValueError(f"its format is {about['format']}")
+        about = json.loads(content[8 : 8 + length])["__metadata__"]
+        if about.pop(FORMAT) != VERSION:
+            raise ValueError("it was written by another version")
         tensors = load(content)
-        state = {name: tensors[name] for name in about["order"] if name in tensors}
-        state |= {name: _unpacked(name, tensors, how) for name, how in about["packed"].items()}
-        state |= {name: state[twin] for name, twin in about["tied"].items()}
-        return {name: state[name] for name in about["order"]}
+        state = {name: tensor for name, tensor in tensors.items() if name.partition(":")[0] not in about}
+        state |= {name: _unpacked(name, tensors, how) for name, how in about.items() if not how.startswith(TIED)}
+        return state | {name: state[how[len(TIED) + 1 :]] for name, how in about.items() if how.startswith(TIED)}
     except Exception as error:
         problem = f"is no whole file of packed weights ({type(error).__name__}: {error})"
         raise input_error(place, problem, "write it again with ModelCompressor.save") from error
@@ -147,20 +142,24 @@ def _packed(name: str, tensor: Tensor, codes: Codes) -> dict[str, Tensor]:
     return parts
 
 
-def _unpacked(name: str, tensors: Mapping[str, Tensor], how: Mapping[str, Any]) -> Tensor:
-    bits, shape = int(how["bits"]), [int(size) for size in how["shape"]]
+def _described(tensor: Tensor, codes: Codes) -> str:
+    """What the file's header says of a packed tensor, such as `3 symmetric float32 16 8 3 3`."""
+    kind = "symmetric" if codes.symmetric else "asymmetric"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return " ".join([str(codes.bits), kind, dtype, *map(str, tensor.shape)])
+
+
+def _unpacked(name: str, tensors: Mapping[str, Tensor], described: str) -> Tensor:
+    width, kind, dtype, *sizes = described.split()
+    bits, shape = int(width), [int(size) for size in sizes]
     count = int(np.prod(shape, dtype=np.int64))
     planes = packing.split(tensors[name].numpy(), bits, count)
     values = packing.unpack(planes, bits, count).reshape(shape)
     scale = tensors[f"{name}:scale"].numpy()
     half = np.full_like(scale, 2 ** (bits - 1))
-    zero = half if how["symmetric"] else tensors[f"{name}:zero"].numpy().astype(np.float32)
-    decoded = Codes(values, scale, zero, bits, bool(how["symmetric"])).decoded()
-    return torch.from_numpy(decoded).to(getattr(torch, how["dtype"]))
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    zero = half if kind == "symmetric" else tensors[f"{name}:zero"].numpy().astype(np.float32)
+    decoded = Codes(values, scale, zero, bits, kind == "symmetric").decoded()
+    return torch.from_numpy(decoded).to(getattr(torch, dtype))
 
 
 def _why_none(found: Mapping[str, Tensor], plan: Plan) -> str:

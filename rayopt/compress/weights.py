@@ -83,7 +83,7 @@ def quantize(tensor: Array, bits: int, axes: tuple[int, ...], symmetric: bool, l
     shared = [axis for axis in range(tensor.ndim) if axis not in axes]
     order = [*axes, *shared]
     channels = int(np.prod([tensor.shape[axis] for axis in axes], dtype=np.int64))
-    rows = tensor.astype(np.float32).transpose(order).reshape(channels, -1)
+    rows = tensor.astype(np.float32).transpose(order).reshape(channels, tensor.size // max(1, channels))
     peak = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     peak[peak == 0] = 1
     step, zero = _search(rows / peak, bits, symmetric)
