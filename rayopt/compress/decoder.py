@@ -95,7 +95,6 @@ class Decoder:
         value = self._node("Mul", [value, self._constant(codes.scale)])
         if kind == np.int8:
             value = self._node("Round", [value])
-            value = self._node("Clip", [value, self._constant(np.float32(-128)), self._constant(np.float32(127))])
         if kind != np.float32:
             self._node("Cast", [value], to=helper.np_dtype_to_tensor_dtype(kind))
         self._nodes[-1].output[:] = [name]

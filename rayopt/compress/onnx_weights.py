@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 MIN_OPSET = 13
 NODE_BYTES = 200  # about what the nodes, names and shapes of one packed tensor take
 RECURRENT = ("LSTM", "GRU", "RNN")
+LIMITS = {"float16": 65504.0, "int8": 127.0}
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ def coded(weights: Sequence[Weight], plan: Plan) -> list[tuple[Weight, Codes]]:
         axes = one.axes if plan.per_channel else ()
         if bits[one.name] and one.tensor.size >= plan.min_size and _saves(one, bits[one.name], axes, plan.symmetric):
             check_finite(one.layer, one.tensor)
-            kind = one.tensor.dtype
-            limit = float(np.finfo(kind).max) if kind == np.float16 else FLOAT32_MAX
+            limit = LIMITS.get(one.tensor.dtype.name, FLOAT32_MAX)
             chosen.append((one, quantize(one.tensor, bits[one.name], axes, plan.symmetric, limit)))
     return chosen
 
@@ -102,7 +102,7 @@ def decode(weight: Weight, codes: Codes) -> Array:
     """What the nodes compute, in the type of the weight."""
     tensor = codes.decoded()
     if weight.tensor.dtype == np.int8:
-        return np.clip(np.rint(tensor), -128, 127).astype(np.int8)
+        return np.rint(tensor).astype(np.int8)
     return tensor.astype(weight.tensor.dtype)
 
 

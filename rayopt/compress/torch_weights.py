@@ -15,7 +15,7 @@ from rayopt.compress import packing
 from rayopt.compress.weights import FLOAT32_MAX, Codes, Plan, check_finite, quantize
 from rayopt.errors import StepError, input_error
 
-FORMAT, VERSION = "rayopt packed weights", "1"
+FORMAT = "rayopt packed weights 1"
 TIED = "tied to"
 
 
@@ -52,7 +52,7 @@ def pack(target: nn.Module | Mapping[str, Tensor], codes: Mapping[str, Codes]) -
 
     state = target.state_dict(keep_vars=True) if isinstance(target, nn.Module) else target
     tensors: dict[str, Tensor] = {}
-    about = {FORMAT: VERSION}
+    about: dict[str, str] = {}
     first: dict[Any, str] = {}
     for name in sorted(state, key=lambda name: name not in codes):  # the name that has codes is the one to be tied to
         tensor = state[name].detach()
@@ -65,7 +65,7 @@ def pack(target: nn.Module | Mapping[str, Tensor], codes: Mapping[str, Codes]) -
         else:
             _refuse_meta(name, tensor)
             tensors[name] = tensor.cpu().contiguous().clone()
-    return bytes(save(tensors, metadata=about))
+    return bytes(save(tensors, metadata={FORMAT: json.dumps(about)}))  # of several keys the order would be by chance
 
 
 def unpack(content: bytes, place: str = "the packed file") -> dict[str, Tensor]:
@@ -74,11 +74,10 @@ def unpack(content: bytes, place: str = "the packed file") -> dict[str, Tensor]:
 
     try:
         length = int.from_bytes(content[:8], "little")
-        about = json.loads(content[8 : 8 + length])["__metadata__"]
-        if about.pop(FORMAT) != VERSION:
-            raise ValueError("it was written by another version")
+        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][FORMAT])
         tensors = load(content)
-        state = {name: tensor for name, tensor in tensors.items() if name.partition(":")[0] not in about}
+        parts = {f"{name}{part}" for name in about for part in ("", ":scale", ":zero")}
+        state = {name: tensor for name, tensor in tensors.items() if name not in parts}
         state |= {name: _unpacked(name, tensors, how) for name, how in about.items() if not how.startswith(TIED)}
         return state | {name: state[how[len(TIED) + 1 :]] for name, how in about.items() if how.startswith(TIED)}
     except Exception as error:
