@@ -86,35 +86,56 @@ LAYERS = {
     "MatMul": ([node("MatMul", "x w")], {"w": random(16, 24)}, random(3, 16), {(1, 24)}),
     "MatMul of a stack": ([node("MatMul", "x w")], {"w": random(2, 16, 24)}, random(3, 2, 5, 16), {(2, 1, 24)}),
     "MatMul transposed": (
-        [node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "x t")], {"w": random(24, 16)}, random(3, 16), {(24, 1)},
+        [node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "x t")],
+        {"w": random(24, 16)},
+        random(3, 16),
+        {(24, 1)},
     ),
     "Gemm": ([node("Gemm", "x w")], {"w": random(16, 24)}, random(3, 16), {(1, 24)}),
     "Gemm transB": ([node("Gemm", "x w", transB=1)], {"w": random(24, 16)}, random(3, 16), {(24, 1)}),
     "LSTM": (
-        [node("LSTM", "x w r", hidden_size=12)], {"w": 0.3 * random(1, 48, 10), "r": 0.3 * random(1, 48, 12)}, random(3, 5, 10),
+        [node("LSTM", "x w r", hidden_size=12)],
+        {"w": 0.3 * random(1, 48, 10), "r": 0.3 * random(1, 48, 12)},
+        random(3, 5, 10),
         {(1, 48, 1)},
     ),
     "GRU": (
-        [node("GRU", "x w r", hidden_size=12)], {"w": 0.3 * random(1, 36, 10), "r": 0.3 * random(1, 36, 12)}, random(3, 5, 10),
+        [node("GRU", "x w r", hidden_size=12)],
+        {"w": 0.3 * random(1, 36, 10), "r": 0.3 * random(1, 36, 12)},
+        random(3, 5, 10),
         {(1, 36, 1)},
     ),
     "RNN": (
-        [node("RNN", "x w r", hidden_size=24)], {"w": 0.3 * random(1, 24, 10), "r": 0.3 * random(1, 24, 24)}, random(3, 5, 10),
+        [node("RNN", "x w r", hidden_size=24)],
+        {"w": 0.3 * random(1, 24, 10), "r": 0.3 * random(1, 24, 24)},
+        random(3, 5, 10),
         {(1, 24, 1)},
     ),
     "tied embedding": (
         [node("Gather", "w x", "e"), node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "e t")],
-        {"w": random(20, 16)}, WORDS, {(20, 1)},
+        {"w": random(20, 16)},
+        WORDS,
+        {(20, 1)},
     ),
     "a Constant node": (
-        [node("Constant", "", "w", value=numpy_helper.from_array(random(16, 24), "v")), node("MatMul", "x w")], {},
-        random(3, 16), {(1, 24)},
+        [node("Constant", "", "w", value=numpy_helper.from_array(random(16, 24), "v")), node("MatMul", "x w")],
+        {},
+        random(3, 16),
+        {(1, 24)},
     ),
-    "half precision": ([node("MatMul", "x w")], {"w": random(16, 24, dtype=np.float16)}, random(3, 16, dtype=np.float16),
-                       {(1, 24)}),
-    "double precision": ([node("MatMul", "x w")], {"w": random(16, 24, dtype=np.float64)},
-                         random(3, 16, dtype=np.float64), {(1, 24)}),
-}  # fmt: skip
+    "half precision": (
+        [node("MatMul", "x w")],
+        {"w": random(16, 24, dtype=np.float16)},
+        random(3, 16, dtype=np.float16),
+        {(1, 24)},
+    ),
+    "double precision": (
+        [node("MatMul", "x w")],
+        {"w": random(16, 24, dtype=np.float64)},
+        random(3, 16, dtype=np.float64),
+        {(1, 24)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -134,7 +155,7 @@ def test_weights_of_every_layer_are_packed_with_a_scale_for_each_output(name: st
         got, wanted = (
             session(one, optimize=optimize).run(None, {"x": rows})[0] for one in (packed, simulate(before, plan))
         )
-        if optimize and name == "half precision":  # the runtime computes in float32 and leaves the rounding out
+        if name == "half precision":  # the runtime computes in float32 and leaves the rounding out
             np.testing.assert_allclose(got, wanted, rtol=0.01, atol=0.01)
         else:
             np.testing.assert_array_equal(got, wanted)
