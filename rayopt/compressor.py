@@ -180,6 +180,8 @@ class ModelCompressor:
 
 def _score(model: Artifact, data: Dataset, split: str) -> Scores:
     rows = data[split]
+    if rows.y is None:
+        raise StepError("there are no labels to score by")
     return score(BUILT_IN[BY_TASK[data.task][0]], data.task, rows.y, predict(session(model), rows.x))
 
 

@@ -118,9 +118,9 @@ def _parts(graph: Any, group: Any) -> int:
 
 
 def _rounded(width: float, round_to: int, parts: int) -> int:
-    """The largest multiple of both that is not above `width`; 0 where there is none."""
+    """The largest multiple of both that is not above `width`, but one of them at least: a layer is not left whole."""
     step = math.lcm(round_to, parts)
-    return int(width + 1e-9) // step * step
+    return max(step, int(width + 1e-9) // step * step)
 
 
 def _run(module: nn.Module, layers: Iterable[nn.Module], example: Tensor) -> tuple[torch.Size, nn.Module | None]:

@@ -10,7 +10,9 @@ import numpy as np
 
 from rayopt.compress.onnx_weights import Weight, coded, decode, find_weights, replaced
 from rayopt.compress.weights import Plan
+from rayopt.data.rows import Rows
 from rayopt.errors import StepError
+from rayopt.measure.metrics import divergence
 from rayopt.models.onnx_model import predict, session, to_proto
 from rayopt.records import Artifact
 
@@ -20,7 +22,7 @@ WIDTHS = (2, 3, 4, 5, 6, 8)
 POWERS = (0.5, 1.0, 2.0)
 
 
-def mixed_bits(model: Artifact, rows: Array, average_bits: float, plan: Plan) -> dict[str, int]:
+def mixed_bits(model: Artifact, rows: Rows, average_bits: float, plan: Plan) -> dict[str, int]:
     """Bits by layer with at most `average_bits` per weight, chosen by the outputs on `rows`.
 
     Single layers' divergences rank the layers but do not add up: several assignments are made of them, with less and
@@ -38,9 +40,7 @@ def mixed_bits(model: Artifact, rows: Array, average_bits: float, plan: Plan) ->
     return min(tried, key=lambda bits: _joint(model, weights, plan, bits, rows, reference))
 
 
-def divergences(
-    model: Artifact, rows: Array, plan: Plan, widths: Sequence[int] = WIDTHS
-) -> dict[str, dict[int, float]]:
+def divergences(model: Artifact, rows: Rows, plan: Plan, widths: Sequence[int] = WIDTHS) -> dict[str, dict[int, float]]:
     """By layer and bits: how far the outputs on `rows` go when that layer's weights alone are quantised."""
     weights = find_weights(to_proto(model))
     layers = [one.layer for one, _ in coded(weights, plan)]
@@ -79,16 +79,8 @@ def assign_bits(losses: Divergences, counts: Mapping[str, int], average_bits: fl
         found[name] = bits
 
 
-def divergence(reference: Array, outputs: Array) -> float:
-    """Mean KL divergence of the classes in nats; for a single output the squared error over the variance."""
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
-        wanted, got = _log_softmax(reference), _log_softmax(outputs)
-        return float((np.exp(wanted) * (wanted - got)).sum(axis=1).mean())
-    return float(np.mean((outputs.astype(np.float64) - reference) ** 2) / (np.var(reference) + 1e-12))
-
-
 def _joint(
-    model: Artifact, weights: Sequence[Weight], plan: Plan, bits: Mapping[str, int], rows: Array, reference: Array
+    model: Artifact, weights: Sequence[Weight], plan: Plan, bits: Mapping[str, int], rows: Rows, reference: Array
 ) -> float:
     """The divergence when the layers of `bits`, and no others, are quantised."""
     chosen = [one for one in weights if one.layer in bits]
@@ -99,9 +91,3 @@ def _joint(
         for one, codes in coded([weight], replace(own, bits=bits[weight.layer]))
     }
     return max(0.0, divergence(reference, predict(session(replaced(to_proto(model), tensors)), rows)))
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result

@@ -117,6 +117,8 @@ def prepare(job: Job, document: Document) -> Study:
     if job.metric != "auto":
         _collect(faults, lambda: find_metric(job.metric, source.folder, document.place(("metric",))))
         faults += _metric_faults(job, data, document)
+    if job.train is not None and data is not None and data.task == "unlabeled":
+        faults.append(document.fault(("train",), "the data has no labels to train on", "name the `target:`"))
     model = _collect(faults, lambda: _load_model(source, job, data))
     if faults or data is None or model is None:
         raise InputError(faults)

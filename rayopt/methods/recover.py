@@ -25,7 +25,7 @@ def apply(model: Artifact, params: Params, context: Context) -> Artifact:
     if context.original is None:
         raise StepError("there is no original to follow: `recover` stands before any model was trained")
     rows = context.data["train"]
-    x, y = torch.tensor(rows.x), torch.tensor(rows.y)
+    x, y = torch.tensor(rows.x), None if rows.y is None else torch.tensor(rows.y)
     teacher = from_artifact(context.original, context.source, context.seed)
     student = from_artifact(model, context.source, context.seed)
     return to_artifact(student, follow(student, teacher, x, y, params, context.seed))

@@ -19,8 +19,8 @@ from torch import nn
 
 from rayopt.data.rows import Columns, Rows, told
 from rayopt.errors import input_error
-from rayopt.models.onnx_model import fits
 from rayopt.models.masks import mask, masked
+from rayopt.models.onnx_model import fits
 from rayopt.models.settings import ModelSource
 from rayopt.plugins import importable, locate
 from rayopt.provenance import sources_of

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from rayopt.compress.onnx_weights import find_weights, optimized, quantize_weights, raised, simulate, weight_layers
-from rayopt.compress.quantize import quantize_static
+from rayopt.compress.quantize_static import quantize_static
 from rayopt.compress.weights import Plan
 from rayopt.errors import StepError
 from rayopt.graph.export import export
@@ -243,7 +243,7 @@ def final(artifact: Artifact) -> collections.Counter[str]:
 
 @pytest.mark.parametrize("bits", [3, 5, 6])
 def test_int8_weights_in_fewer_bits_still_run_in_int8_kernels(cnn: Artifact, bits: int) -> None:
-    static = quantize_static(cnn, IMAGES, per_channel=True, calibration="minmax")
+    static = quantize_static(cnn, IMAGES)
     packed = quantize_weights(static, Plan(bits))
     assert final(packed) == final(static)
     assert final(packed)["QLinearConv"] >= 12

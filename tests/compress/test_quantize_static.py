@@ -15,7 +15,7 @@ from rayopt.compress.onnx_layers import layers
 from rayopt.compress.quantize_static import calibrate, quantize_only, quantize_static
 from rayopt.compress.settings import StaticSettings
 from rayopt.errors import StepError
-from rayopt.measure.divergence import relative_mse
+from rayopt.measure.metrics import r2
 from rayopt.models.onnx_model import from_proto, predict, session, to_proto
 from rayopt.records import Artifact
 
@@ -69,7 +69,7 @@ def test_every_combination_of_types_answers_like_the_float_model(
     after = quantize_static(cnn, ROWS, StaticSettings(**told))
     assert after.notes["quantized"] == {"Conv": 3, "Gemm": 1}
     assert after.notes["left"] == {}
-    error = relative_mse(predict(session(cnn), ROWS), predict(session(after), ROWS))
+    error = 1 - r2(predict(session(cnn), ROWS), predict(session(after), ROWS))
     assert error < (0.02 if per_channel else 0.1)
     kinds = {tensor.data_type for tensor in to_proto(after).graph.initializer if len(tensor.dims) > 1}
     assert kinds == {onnx.TensorProto.INT8 if types == "int8" else onnx.TensorProto.UINT8}
@@ -78,9 +78,7 @@ def test_every_combination_of_types_answers_like_the_float_model(
 def test_a_scale_for_each_channel_is_what_a_depthwise_convolution_needs(cnn: Artifact) -> None:
     wanted = predict(session(cnn), ROWS)
     errors = [
-        relative_mse(
-            wanted, predict(session(quantize_only(cnn, ROWS, ["depthwise"], StaticSettings(per_channel=one))), ROWS)
-        )
+        1 - r2(wanted, predict(session(quantize_only(cnn, ROWS, ["depthwise"], StaticSettings(per_channel=one))), ROWS))
         for one in (True, False)
     ]
     assert errors[0] < errors[1] / 2
@@ -128,7 +126,7 @@ def test_one_layer_at_a_time_from_ranges_that_were_found_once(cnn: Artifact) -> 
         alone = quantize_only(cnn, ROWS, [one.name], ranges=ranges)
         assert alone.notes["quantized"] == {one.operator: 1}
         assert alone.sha256 == quantize_only(cnn, ROWS, [one.name]).sha256
-        assert 0 < relative_mse(wanted, predict(session(alone), ROWS)) < 0.02
+        assert 0 < 1 - r2(wanted, predict(session(alone), ROWS)) < 0.02
     everything = quantize_static(cnn, [], ranges=ranges)
     assert everything.sha256 == quantize_static(cnn, ROWS).sha256
     with pytest.raises(StepError, match="no node is named 'stam'; did you mean 'stem'"):
@@ -160,7 +158,7 @@ def test_rows_may_have_several_inputs() -> None:
     arrays = {name: random.normal(size=(40, 4)).astype(np.float32) for name in "ba"}
     after = quantize_static(model, Several(arrays))
     wanted, got = (session(one).run(None, arrays)[0] for one in (model, after))
-    assert relative_mse(wanted, got) < 0.001
+    assert 1 - r2(wanted, got) < 0.001
     with pytest.raises(StepError, match="lack the input 'b'; they have a"):
         quantize_static(model, Several({"a": arrays["a"]}))
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from rayopt.compress.onnx_weights import quantize_weights, weight_layers
-from rayopt.compress.sensitivity import assign_bits, divergence, divergences, mixed_bits
+from rayopt.compress.sensitivity import assign_bits, divergences, mixed_bits
 from rayopt.compress.weights import Plan
 from rayopt.errors import StepError
 from rayopt.graph.export import export
+from rayopt.measure.metrics import divergence
 from rayopt.models.onnx_model import from_proto, predict, session, to_proto
 from rayopt.models.zoo import mlp
 from rayopt.records import Artifact
@@ -60,15 +61,6 @@ def test_layers_of_one_size_get_the_best_assignment_there_is(weights: list[float
 def test_a_budget_below_the_least_is_refused() -> None:
     with pytest.raises(StepError, match=r"2\.5 bits on average are fewer than the least that was tried"):
         assign_bits({"a": {3: 1.0}}, {"a": 5}, 2.5)
-
-
-def test_divergence_is_zero_for_equal_outputs_and_kl_for_classes() -> None:
-    p, q = np.array([[0.5, 0.5]]), np.array([[0.9, 0.1]])
-    wanted = float((p * np.log(p / q)).sum())
-    assert divergence(np.log(p) + 3, np.log(q) - 2) == pytest.approx(wanted)
-    assert divergence(np.log(p), np.log(p)) == 0
-    values = np.arange(5.0)[:, None]
-    assert divergence(values, values + 1) == pytest.approx(1 / 2)
 
 
 def spiked() -> tuple[Artifact, str]:
