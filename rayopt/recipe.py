@@ -19,6 +19,7 @@ Steps = tuple[Item, ...]
 
 CLEANED = json.dumps(["optimize_graph"])  # the key of the proposal that the quantisers start from
 KEEPS = (0.7, 0.5, 0.35, 0.25, 0.18, 0.125)  # shares of channels that are tried first
+FIRST_KEEPS = (0.5, 0.25)
 PROXY_EPOCHS, EPOCHS, LONG_EPOCHS = 3, 16, 48
 HOPELESS = 12  # a short recovery this many budgets (at least this many points) below the baseline ends a branch
 MAX_LAYERS = 48  # the largest are probed; the others stay as the quantiser has them
@@ -167,7 +168,7 @@ class Recipe:
 
     def _combined(self) -> Iterator[Proposal]:
         """What a quantiser leaves in float, such as embeddings, packed as well."""
-        left = self.facts.share("Gather", "LSTM", "GRU", "RNN", "ConvTranspose")
+        left = self.facts.share("Gather", "GRU", "RNN", "ConvTranspose")
         for steps, _ in _quantizers(self.facts):
             if left > 0.05 and "quantize_dynamic" in steps and self._within(self._find("optimize_graph", *steps)):
                 for bits in (8, 6):
@@ -177,18 +178,19 @@ class Recipe:
     # Pruning and recovery
 
     def _short_recoveries(self) -> Iterator[Proposal]:
-        if self.facts.trainable:
-            for keep in KEEPS:
-                yield Proposal(
-                    (*_pruned(keep, PROXY_EPOCHS), "export_onnx"),
-                    f"a short recovery shows what {keep:.0%} of channels can do",
-                )
+        """Two shares of channels first: a model that cannot be pruned need not fail at all of them."""
+        if not self.facts.trainable:
+            return
+        able = any(self._proxy(keep).ok for keep in FIRST_KEEPS)
+        for keep in KEEPS if able else FIRST_KEEPS:
+            steps = (*_pruned(keep, PROXY_EPOCHS), "export_onnx")
+            yield Proposal(steps, f"a short recovery shows what {keep:.3g} of the channels can do")
 
     def _recoveries(self) -> Iterator[Proposal]:
         if self.facts.trainable:
             for keep in KEEPS:
                 if not self._hopeless(keep):
-                    yield from self._finished(keep, EPOCHS, f"{keep:.0%} of channels, fully recovered")
+                    yield from self._finished(keep, EPOCHS, f"{keep:.3g} of the channels, fully recovered")
 
     def _between(self) -> Iterator[Proposal]:
         """Bisects (twice) between the smallest share that is within the budget and the largest below that is not."""
@@ -213,7 +215,7 @@ class Recipe:
             drop = self._best_drop(keep, EPOCHS)
             if drop is not None and self.max_drop < drop <= CLOSE * max(self.max_drop, 0.002):
                 yield from self._finished(
-                    keep, LONG_EPOCHS, f"{keep:.3g} of channels misses the budget by little: train longer"
+                    keep, LONG_EPOCHS, f"{keep:.3g} of the channels misses the budget by little: train longer"
                 )
 
     def stopped(self) -> list[str]:
