@@ -105,7 +105,9 @@ def row(summary: dict[str, Any]) -> dict[str, Any]:
             one = models[id]
             told[choice] = {
                 "smaller": summary["baseline"]["size_bytes"] / one["size_bytes"],
-                "ratios": {size: [ratio, one["latency_ratio_high"][size]] for size, ratio in one["latency_ratio"].items()},
+                "ratios": {
+                    size: [ratio, one["latency_ratio_high"][size]] for size, ratio in one["latency_ratio"].items()
+                },
                 "drop_selection": one["drop"], "score": one["accuracy"], "steps": one["steps"], "why": one["why"],
             }  # fmt: skip
     return told
