@@ -162,6 +162,36 @@ def runs_compare(folders: tuple[Path, ...], as_json: bool) -> None:
         show_comparison(folders, as_json)
 
 
+@cli.group()
+def cache() -> None:
+    """Look at the cache of finished work, or make it smaller."""
+
+
+@cache.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def cache_info(as_json: bool) -> None:
+    """Show where the cache is and what it holds."""
+    with _exit_codes(as_json):
+        from rayopt.cli.cache import show_info
+
+        show_info(as_json)
+
+
+@cache.command("prune")
+@click.option("--to", "size", metavar="SIZE", help="Until the rest is no larger, such as 800MB.  [default: the limit]")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option(
+    "--older-than", "days", type=click.FloatRange(min=0), metavar="DAYS", help="What was not used for so long."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was freed as JSON.")
+def cache_prune(size: str | None, everything: bool, days: float | None, as_json: bool) -> None:
+    """Drop the results that were not used for the longest time; those of runs under way stay."""
+    with _exit_codes(as_json):
+        from rayopt.cli.cache import prune
+
+        prune(size, everything, days, as_json)
+
+
 def _job(path: Path, options: dict[str, Any]) -> Path | dict[str, Any]:
     """The job file, or the job that a model file stands for together with the options that only go with one."""
     if path.suffix == ".onnx":
