@@ -65,6 +65,7 @@ def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]
         finally:
             if desk.folder.summary.is_file():
                 write_report(desk.folder)
+            desk.cache.release()
 
 
 def _check_address(address: str | None) -> None:
