@@ -30,8 +30,6 @@ from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.folder import RunFolder
 from rayopt.watch import Watcher
 
-FIRST_ROOM = 16  # calls under way before it is known how many the machines have room for
-
 
 @dataclass(frozen=True)
 class Of:
@@ -121,6 +119,7 @@ class Engine:
     _shared_handle: Handle | None = None
     _batches: dict[str, Run] = field(default_factory=dict)
     _cached: set[str] = field(default_factory=set)
+    _until: float | None = None
 
     def run(
         self,
@@ -134,11 +133,11 @@ class Engine:
         After `seconds` nothing more is started but what is to run always and timings; the rest is skipped.
         KeyboardInterrupt comes out once what had finished is recorded. The backend is left open; call `close`.
         """
-        until = None if seconds is None else self.clock() + seconds
+        self._until = None if seconds is None else self.clock() + seconds
         self.cache.hold()
         first = list(tasks)
         self._learn(first)
-        plan = Plan((task.node for task in first), FIRST_ROOM if self._backend is None else self._backend.room)
+        plan = Plan((task.node for task in first), room=1)
         todo = plan.start()
         while True:
             try:
@@ -148,10 +147,6 @@ class Engine:
                         return
                     self._learn(more)
                     todo = plan.handle(Grown(tuple(task.node for task in more)))
-                    continue
-                if until is not None and self.clock() >= until:
-                    until = None
-                    todo = plan.handle(OutOfBudget())
                     continue
                 todo = self._wait(plan)
             except KeyboardInterrupt:
@@ -181,11 +176,15 @@ class Engine:
             elif isinstance(instruction, Run):
                 for event in self._run(instruction):
                     queue += plan.handle(event)
-                if self._backend is not None:
-                    plan.room = self._backend.room
+                queue += self._resize(plan)
             elif isinstance(instruction, Finish):
                 return False
         return True
+
+    def _resize(self, plan: Plan) -> list[Instruction]:
+        """Tells the plan how many calls the machines have room for, once there are machines, and when they change."""
+        room = plan.room if self._backend is None else self._backend.room
+        return [] if room is None or room == plan.room else plan.resize(room)
 
     def _record(self, record: Record, on_end: Callable[[Ended], None]) -> None:
         for id in self._tasks[record.id].parts:
@@ -251,8 +250,12 @@ class Engine:
         return self._backend
 
     def _wait(self, plan: Plan) -> list[Instruction]:
-        todo: list[Instruction] = []
-        for report in self._open().wait(timeout_s=0.5):
+        todo = self._resize(plan)
+        reports = self._open().wait(timeout_s=0.5)
+        if self._until is not None and self.clock() >= self._until:
+            self._until = None
+            todo += plan.handle(OutOfBudget())
+        for report in reports:
             for event in self._events(report):
                 todo += plan.handle(event)
         return todo

@@ -110,7 +110,7 @@ Instruction = Run | Record | Finish
 class Plan:
     """The state of every node. `start` and `handle` return what is to be done now.
 
-    `room`: how many calls may be under way at once, None for any number; it may be changed at any time.
+    `room`: how many calls may be under way at once, None for any number.
     """
 
     def __init__(self, nodes: Iterable[Node], room: int | None = None) -> None:
@@ -136,6 +136,11 @@ class Plan:
 
     def start(self) -> list[Instruction]:
         return self._next([])
+
+    def resize(self, room: int) -> list[Instruction]:
+        """There is room for more calls now, or for fewer."""
+        self.room = room
+        return [] if self._stopped or not self._open else self._next([])
 
     def handle(self, event: Event) -> list[Instruction]:
         if self._stopped:

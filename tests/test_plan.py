@@ -118,9 +118,14 @@ def test_no_more_is_started_than_there_is_room_for_and_the_deepest_first() -> No
     assert runs(plan.handle(Done("a"))) == [("d",)]
     assert runs(plan.handle(Done("b"))) == [("c",)]
     assert runs(plan.handle(Done("d"))) == [("e",)]
-    plan.room = 0  # no machine at the moment: one call shows when there is one
-    assert runs(plan.handle(Done("e"))) == []
-    assert plan.handle(Done("c"))[-1] == Finish()
+    assert plan.resize(0) == []
+    assert runs(plan.handle(Grown((Node("f"), Node("g"), Node("h"))))) == []
+    plan.handle(Done("e"))
+    assert runs(plan.handle(Done("c"))) == [("f",)]  # one call shows when there is a machine again
+    assert runs(plan.resize(3)) == [("g",), ("h",)]
+    assert plan.resize(3) == []
+    plan.handle(Interrupted())
+    assert plan.resize(9) == []
 
 
 def test_very_many_exclusive_nodes_run_in_several_calls() -> None:
@@ -209,7 +214,7 @@ def simulate(chance: random.Random) -> None:
             ended = all(id in recorded for id in known)
         else:
             if plan.room is not None and chance.random() < 0.1:
-                plan.room = max(len(in_flight), chance.choice([1, 2, 4]))
+                follow(plan.resize(chance.choice([1, 2, 4])))
             run = in_flight.pop(chance.randrange(len(in_flight)))
             fate = chance.random()
             for id in chance.sample(run.ids, len(run.ids)):
