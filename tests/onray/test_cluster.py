@@ -137,7 +137,8 @@ def larger(value, path, seconds):
 doomed = cluster.add_node(num_cpus=2, **small)
 tasks = []
 for number in range(8):
-    tasks.append(Task(Node(f"a{number}"), "a", large, (os.path.abspath(f"a{number}"), 0.7), lambda values, n=number: f"a{n:063}"))
+    args = (os.path.abspath(f"a{number}"), 0.7)
+    tasks.append(Task(Node(f"a{number}"), "a", large, args, lambda values, n=number: f"a{n:063}"))
     args = (Of(f"a{number}"), os.path.abspath(f"b{number}"), 0.7)
     tasks.append(Task(Node(f"b{number}", f"a{number}"), "b", larger, args, lambda values, n=number: f"b{n:063}"))
 ended = []
