@@ -44,11 +44,12 @@ def run(
         loaded = load(job, assignments)
         folder = RunFolder(run_folder(out, loaded.job.name))
         _check_address(address)
-        prepared = loaded.kind.prepare(loaded.job, loaded.document)
+        store = Cache(cache)
+        prepared = loaded.kind.prepare(loaded.job, loaded.document, store)
         folder.claim(prepared.hash, loaded.job.name, overwrite)
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-            desk = Desk(opener(address), _place(address), Cache(cache), Logged(watcher or Silent()), folder)
+            desk = Desk(opener(address), _place(address), store, Logged(watcher or Silent()), folder)
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()

@@ -52,7 +52,7 @@ class Tasks:
 
     def __init__(self, bench: Bench, model_hash: str, where: str) -> None:
         self._bench = bench
-        self._context = digest([model_hash, bench.data.sha256, bench.seed, versions(), _code_hash()])
+        self._context = digest([model_hash, bench.data.sha256, bench.seed, versions(), code_hash()])
         self._folder = bench.source.folder
         self._timed_on = digest([machine(), versions()["onnxruntime"], bench.threads, where])
 
@@ -79,7 +79,7 @@ class Tasks:
 
     def time(self, id: str, baseline: str, timing: Timing, name: str) -> Task:
         """The latencies of model `id`, interleaved with the baseline; the task's id is `ID:time`."""
-        parts = ["time", asdict(timing), self._timed_on, self._bench.data.sha256, _code_hash()]
+        parts = ["time", asdict(timing), self._timed_on, self._bench.data.sha256, code_hash()]
 
         def key(values: Mapping[str, Any]) -> str:
             return digest([*parts, _sha(values[id]), _sha(values[baseline])])
@@ -141,7 +141,7 @@ def sources(names: Iterable[str], folder: str) -> Sources:
 
 
 @functools.cache
-def _code_hash() -> str:
+def code_hash() -> str:
     """A hash of rayopt's own code that results depend on."""
     root = Path(rayopt.methods.__file__).parent.parent
     rooms = ("methods", "compress", "graph", "training", "models", "data", "measure")

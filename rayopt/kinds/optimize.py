@@ -14,7 +14,7 @@ from rayopt.errors import Fault, InputError, did_you_mean
 from rayopt.kinds import JobSettings
 from rayopt.models import settings as model_settings
 from rayopt.models.settings import ModelSettings, ModelSource
-from rayopt.records import Artifact
+from rayopt.records import Artifact, digest
 from rayopt.spec import Document, Settings, validate
 from rayopt.training.settings import FitSettings
 from rayopt.tree import Chain, TreeReader
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rayopt.data.dataset import Dataset
     from rayopt.engine import Desk
+    from rayopt.runs.cache import Cache
     from rayopt.study import Search, Study
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ def check_parts(document: Document) -> list[Fault]:
     return faults
 
 
-def prepare(job: Job, document: Document) -> Study:
+def prepare(job: Job, document: Document, cache: Cache) -> Study:
     """Loads data, model and metric; raises InputError with the faults of all three."""
     from rayopt.study import Rules, Study
     from rayopt.tasks import sources
@@ -113,13 +114,13 @@ def prepare(job: Job, document: Document) -> Study:
 
     source = model_settings.source_of(job.model, document)
     faults: list[Fault] = []
-    data = _collect(faults, lambda: _load_data(job, source, document))
+    data = _collect(faults, lambda: _load_data(job, source, document, cache))
     if job.metric != "auto":
         _collect(faults, lambda: find_metric(job.metric, source.folder, document.place(("metric",))))
         faults += _metric_faults(job, data, document)
     if job.train is not None and data is not None and data.task == "unlabeled":
         faults.append(document.fault(("train",), "the data has no labels to train on", "name the `target:`"))
-    model = _collect(faults, lambda: _load_model(source, job, data))
+    model = _collect(faults, lambda: _load_model(source, job, data, cache))
     if faults or data is None or model is None:
         raise InputError(faults)
     metric = _metric_for(data, source, model[0], job.seed) if job.metric == "auto" else job.metric
@@ -178,8 +179,9 @@ def _search(job: Job, document: Document, original: Chain) -> Search:
     return Search(Budget(job.budget.trials, job.budget.minutes), read, trainable=job.model.format == "torch")
 
 
-def _load_data(job: Job, source: ModelSource, document: Document) -> Dataset:
-    from rayopt.data.sources import load
+def _load_data(job: Job, source: ModelSource, document: Document, cache: Cache) -> Dataset:
+    from rayopt.data.remembered import load
+    from rayopt.tasks import code_hash, versions
 
     if job.data is None:
         from rayopt.models.generated import generate
@@ -188,7 +190,8 @@ def _load_data(job: Job, source: ModelSource, document: Document) -> Dataset:
     settings = job.data
     if job.model.onnx is not None and "split" not in settings.model_fields_set:
         settings = settings.model_copy(update={"split": UNTRAINED_SPLIT})
-    return load(settings, document.folder, job.seed, document.place(("data",)))
+    context = digest([versions(), code_hash()])
+    return load(settings, document.folder, job.seed, document.place(("data",)), cache, context)
 
 
 def _metric_faults(job: Job, data: Dataset | None, document: Document) -> list[Fault]:
@@ -224,7 +227,7 @@ def _read_onnx(source: ModelSource, job: Job) -> Artifact:
     return onnx_model.read_file(source.path(str(job.model.onnx)), source.place("onnx"))
 
 
-def _load_model(source: ModelSource, job: Job, data: Dataset | None) -> tuple[Artifact, str]:
+def _load_model(source: ModelSource, job: Job, data: Dataset | None, cache: Cache) -> tuple[Artifact, str]:
     if job.model.onnx is not None:
         from rayopt.models import onnx_model
 
@@ -232,6 +235,14 @@ def _load_model(source: ModelSource, job: Job, data: Dataset | None) -> tuple[Ar
         if data is not None:
             onnx_model.check_fits(artifact, data["selection"].x[:2], data.output_shape, source.place("onnx"))
         return artifact, artifact.sha256
+    from rayopt.models.remembered import load
+    from rayopt.tasks import code_hash, versions
+
+    about = [job.seed, None if data is None else data.sha256, versions(), code_hash()]
+    return load(source, about, cache, lambda: _build_model(source, job, data))
+
+
+def _build_model(source: ModelSource, job: Job, data: Dataset | None) -> tuple[Artifact, str]:
     from rayopt.models import torch_model
 
     if data is None:
