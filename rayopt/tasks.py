@@ -131,7 +131,7 @@ def source_hash(name: str, folder: str) -> str:
 
 def sources(names: Iterable[str], folder: str) -> Sources:
     """The sources of modules (or `module:function`s) of a job's own."""
-    modules = [name.partition(":")[0] for name in names]
+    modules = [name.partition(":")[0] for name in names if name.partition(".")[0] != "rayopt"]  # it has a version
     with plugins.importable(folder):
         for name in modules:
             plugins.module(name, name)
