@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,17 @@ def test_a_limit_that_is_no_size_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     result = rayopt("info")
     assert result.exit_code == 2
     assert "RAYOPT_CACHE_LIMIT: 'plenty' is no size" in result.stderr
+
+
+def test_a_job_that_is_run_again_needs_no_torch(small_job: Callable[..., Path], tmp_path: Path) -> None:
+    words = ["run", str(small_job()), "--out", str(tmp_path / "out"), "--address", "inprocess"]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    code = (
+        "import sys\nfrom rayopt.cli.commands import cli\n"
+        f"cli({words!r}, standalone_mode=False)\n"
+        "heavy = {'torch', 'ray', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "0 failed" in done.stdout
