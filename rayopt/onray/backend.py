@@ -166,12 +166,9 @@ class OnRay:
         try:
             value = ray.get(reference)
         except RayError as error:
-            with contextlib.suppress(Exception):  # the cluster's memory is gone with it
-                why = sent.limits.why()
-                if why is not None:
-                    return Raised(sent.id, why)
             cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, RayError) else error
-            return Vanished(sent.id, _loss(cause))
+            why = _why(sent.limits) if isinstance(cause, WorkerCrashedError) else None
+            return Raised(sent.id, why) if why else Vanished(sent.id, _loss(cause))
         if isinstance(value, Raised):
             return Raised(sent.id, value.reason, value.trace)
         return Returned(sent.id, value.value, value.began, value.ended)
@@ -212,6 +209,14 @@ def _patience_s() -> float:
         raise input_error(
             "RAYOPT_NODE_WAIT_S", f"{named!r} is no number of seconds", "write one, such as 300"
         ) from None
+
+
+def _why(limits: Limits) -> str | None:
+    """Why the process of a call was ended, as far as the cluster's memory can be asked."""
+    try:
+        return limits.why()
+    except Exception:  # noqa: BLE001 - it may be gone with the process
+        return None
 
 
 def _loss(error: BaseException) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -95,13 +94,17 @@ def left_after(home: Home) -> list[str]:
     return [one.name() for one in alive]
 
 
-def kill_and_go_on(home: Home, after_s: float, whole: dict[str, Any]) -> dict[str, Any]:
-    """One run that is killed, and the same command again."""
+def kill_and_go_on(home: Home, after_count: int, more_s: float, whole: dict[str, Any]) -> dict[str, Any]:
+    """One run that is killed so long after it has ended so many tasks, and the same command again."""
+    start = time.perf_counter()
     driver = home.start()
-    time.sleep(after_s)
+    while driver.poll() is None and len(tasks(home.log(), "(?:done|cached)")) < after_count:
+        time.sleep(0.05)
+    time.sleep(more_s)
     ended_before = driver.poll() is not None
-    os.kill(driver.pid, signal.SIGKILL)
+    driver.kill()
     driver.wait()
+    after_s = time.perf_counter() - start
     left = left_after(home)
     before = home.log()
     finished, recorded = tasks(before, "done"), home.outcomes()
@@ -152,9 +155,10 @@ def main() -> None:
         if home.start().wait(timeout=300):
             raise SystemExit("the undisturbed run failed:\n" + home.log())
         wall_s = time.perf_counter() - start
-        whole, spent = home.summary(), overhead(home.log(), wall_s)
+        log = home.log()
+        whole, spent = home.summary(), overhead(log, wall_s)
         print(
-            f"undisturbed: {wall_s:.1f} s, {len(tasks(home.log(), 'done'))} tasks, {len(_ids(whole))} chains; "
+            f"undisturbed: {wall_s:.1f} s, {len(tasks(log, 'done'))} tasks, {len(_ids(whole))} chains; "
             f"work {spent['work_s']:.1f} s, starting Ray {spent['ray_start_s']:.1f} s, "
             f"all but work {spent['overhead_share']:.1%}"
         )
@@ -162,12 +166,12 @@ def main() -> None:
         for number in range(kills):
             home = Home(Path(folder) / f"kill{number}")
             home.folder.mkdir()
-            # One moment in each part of the run, the last one in the timings.
-            after_s = wall_s * (number + chance.random()) / kills
-            row = kill_and_go_on(home, after_s, whole)
+            # One moment in each part of the run, whatever the machine does meanwhile: by the tasks that have ended.
+            count = len(tasks(log, "(?:done|cached)"))
+            row = kill_and_go_on(home, int(count * (number + chance.random()) / kills), chance.uniform(0, 2), whole)
             rows.append(row)
             print(
-                f"killed after {after_s:5.1f} s: {row['finished']:2} tasks finished, {row['chains_recorded']:2} chains "
+                f"killed after {row['killed_after_s']:5.1f} s: {row['finished']:2} tasks finished, {row['chains_recorded']:2} chains "
                 f"recorded; again: {row['again_cached']:2} from the cache, {row['again_computed']:2} computed, "
                 f"{len(row['computed_twice'])} twice, {len(row['lost'])} lost, "
                 f"end {'the same' if row['same'] else 'DIFFERENT'}, {len(row['left'])} processes left, "

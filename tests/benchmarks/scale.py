@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -195,8 +196,8 @@ def run_nodes(nodes: int, kill: bool) -> dict[str, float]:
 
             def on_end(one: Ended) -> None:
                 ended.append(one)
-                if kill and len(ended) == len(tasks) // 2:
-                    cluster.remove_node(workers[0], allow_graceful=False)
+                if kill and len(ended) == len(tasks) // 2:  # in the middle of a step
+                    threading.Timer(STEP_S / 2, cluster.remove_node, (workers[0], False)).start()
 
             start = time.perf_counter()
             engine.run(tasks, on_end, list)
