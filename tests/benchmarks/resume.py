@@ -172,7 +172,8 @@ def main() -> None:
             rows.append(row)
             print(
                 f"killed after {row['killed_after_s']:5.1f} s: {row['finished']:2} tasks finished, "
-                f"{row['chains_recorded']:2} chains recorded; again: {row['again_cached']:2} from the cache, {row['again_computed']:2} computed, "
+                f"{row['chains_recorded']:2} chains recorded; again: {row['again_cached']:2} from the cache, "
+                f"{row['again_computed']:2} computed, "
                 f"{len(row['computed_twice'])} twice, {len(row['lost'])} lost, "
                 f"end {'the same' if row['same'] else 'DIFFERENT'}, {len(row['left'])} processes left, "
                 f"{row['again_s']:.1f} s",
