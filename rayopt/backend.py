@@ -125,6 +125,8 @@ class InProcess:
         if not self._calls:
             return []
         call, later = self._calls.popleft()
+        if call.where:
+            return [Raised(call.id, "this process is no machine that can be chosen: a `target:` needs Ray")]
         began = time.time()
         try:
             with _limited(call.need.limit_s):

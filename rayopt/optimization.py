@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from rayopt import tasks
@@ -29,7 +29,7 @@ class Optimization:
 
     def __init__(self, study: Study, desk: Desk) -> None:
         self._study, self._desk = study, desk
-        self._tasks = tasks.Tasks(study.bench, study.model_hash, desk.where)
+        self._tasks = tasks.Tasks(study.bench, study.model_hash, desk.where, study.limits)
         self._engine = Engine(desk.open_backend, desk.cache, tasks.Codec(), desk.watcher, study.bench, study.bench.code)
         self._engine.values[tasks.MODEL] = study.model
         metric = find_metric(study.bench.metric, study.bench.source.folder, "metric")
@@ -45,7 +45,10 @@ class Optimization:
         """Everything; the summary is written however the run ends."""
         start = time.perf_counter()
         try:
-            self._engine.run(self._making([self._study.baseline]), self._on_end, self._grow)
+            search = self._study.search
+            seconds = 60 * search.budget.minutes if search else None
+            first = _always(self._making([self._study.baseline]))
+            self._engine.run(first, self._on_end, self._grow, seconds)
         except KeyboardInterrupt:
             self._engine.close()
             self._write("interrupted", time.perf_counter() - start)
@@ -98,7 +101,9 @@ class Optimization:
         results.choose()
         self._next = "end"
         graded = dict.fromkeys([results.base, *(candidate.id for candidate in results.front)])
-        return [self._tasks.evaluate(id, "test", results.base, name_of(results.chains[id]), None) for id in graded]
+        return _always(
+            self._tasks.evaluate(id, "test", results.base, name_of(results.chains[id]), None) for id in graded
+        )
 
     def _propose(self) -> list[Chain]:
         """The candidates of the job's steps, or what the recipe proposes after all that it has seen."""
@@ -166,3 +171,8 @@ class Optimization:
         except InputError:
             return False
         return before["status"] == "done" and before.get("job_hash") == self._study.hash
+
+
+def _always(tasks: Iterable[Task]) -> list[Task]:
+    """Tasks that are carried out even when the time for candidates is up."""
+    return [replace(task, node=replace(task.node, always=True)) for task in tasks]

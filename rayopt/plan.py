@@ -17,6 +17,7 @@ from typing import Literal
 Status = Literal["waiting", "running", "done", "failed", "skipped"]
 Ended = Literal["done", "failed", "skipped"]
 MAX_ATTEMPTS = 2
+OUT_OF_BUDGET = "out of budget"  # why a node was skipped
 MAX_TOGETHER = 64  # exclusive nodes in one call: what a killed run loses, and what one process has to hold
 
 
@@ -120,6 +121,7 @@ class Plan:
         self._children: dict[str, list[str]] = {}
         self._status: dict[str, Status] = {}
         self._attempts: dict[str, int] = {}
+        self._reasons: dict[str, tuple[str, str]] = {}  # why a node ended as it did, and because of which
         self._ready = _Ready()
         self._ready_exclusive: dict[str, None] = {}
         self._alone: dict[str, None] = {}  # exclusive nodes whose batch was lost: each runs alone, one at a time
@@ -189,19 +191,14 @@ class Plan:
             if parent == "done":
                 self._make_ready(node, [] if out is None else out)
             elif parent in ("failed", "skipped"):
-                self._end(
-                    node.id,
-                    "skipped",
-                    f"its parent was {parent}",
-                    str(node.parent),
-                    [] if out is None else out,
-                )
+                reason, because_of = self._reasons[str(node.parent)]
+                self._end(node.id, "skipped", reason, because_of, [] if out is None else out)
 
     def _make_ready(self, node: Node, out: list[Instruction]) -> None:
         if node.exclusive:
             self._ready_exclusive[node.id] = None
         elif self._out_of_budget and not node.always:
-            self._end(node.id, "skipped", "out of budget", "", out)
+            self._end(node.id, "skipped", OUT_OF_BUDGET, "", out)
         else:
             self._ready.push(node.id, self._depth[node.id])
 
@@ -252,7 +249,7 @@ class Plan:
         if self._nodes[id].exclusive:
             self._alone[id] = None
         elif self._out_of_budget and not self._nodes[id].always:
-            self._end(id, "skipped", "out of budget", "", out)
+            self._end(id, "skipped", OUT_OF_BUDGET, "", out)
         else:
             self._ready.push(id, self._depth[id])
 
@@ -264,6 +261,7 @@ class Plan:
             self._status[at] = as_status
             self._open -= 1
             out.append(Record(at, as_status, why, because_of))
+            self._reasons[at] = why, because_of
             if as_status != "done":
                 pending += [(child, "skipped", reason) for child in self._children[at]]
 
@@ -271,7 +269,7 @@ class Plan:
         for id in self._ready.ids():
             if not self._nodes[id].always:
                 self._ready.discard(id)
-                self._end(id, "skipped", "out of budget", "", out)
+                self._end(id, "skipped", OUT_OF_BUDGET, "", out)
 
     def _after_stop(self, event: Event) -> list[Instruction]:
         """What was finished before the stop but is heard of only now is still recorded."""

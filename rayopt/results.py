@@ -13,6 +13,7 @@ from rayopt.engine import Ended
 from rayopt.measure.choose import Candidate, is_faster, pareto_front, recommend, verdict
 from rayopt.measure.machine import machine
 from rayopt.measure.metrics import Metric
+from rayopt.plan import OUT_OF_BUDGET
 from rayopt.recipe import Tried
 from rayopt.records import Artifact, Latency, Outcome, Scores
 from rayopt.study import Study, id_of
@@ -39,6 +40,7 @@ class Results:
         self.ended: dict[str, Ended] = {}
         self.twins: dict[str, str] = {}
         self.front: list[Candidate] = []
+        self._on_front: set[str] = set()
         self.why: dict[str, str] = {}
         self.stopped: list[str] = []
         self.probes: set[str] = set()
@@ -55,7 +57,10 @@ class Results:
 
     def timed(self) -> list[str]:
         """The ids with latencies; a twin has those of the file that it is the same as."""
-        return [id for id in self.evaluated() if f"{self.twins.get(id, id)}:time" in self._values]
+        return [id for id in self.evaluated() if self._is_timed(id)]
+
+    def _is_timed(self, id: str) -> bool:
+        return f"{self.twins.get(id, id)}:time" in self._values
 
     def artifact(self, id: str) -> Artifact:
         value = self._values[id]
@@ -97,6 +102,7 @@ class Results:
         self._chosen = True
         others = [self._candidate(id) for id in self.timed() if id != self.base and id not in self.twins]
         self.front = pareto_front([one for one in others if not verdict(one, baseline, self._study.rules.max_drop)])
+        self._on_front = {one.id for one in self.front}
 
     def choices(self) -> dict[str, str | None]:
         """The smallest, the fastest and the best balanced of the front, where there is such a one."""
@@ -132,16 +138,17 @@ class Results:
 
     def kept(self) -> list[str]:
         """The ids whose files stay: the baseline, the front, and all that were measured where the job says so."""
-        front = {candidate.id for candidate in self.front}
+        return [id for id in self.evaluated() if self._is_kept(id)]
+
+    def _is_kept(self, id: str) -> bool:
         every = self._study.rules.keep == "all"
-        wanted = [id for id in self.evaluated() if every or id == self.base or id in front]
-        return [id for id in wanted if id not in self.probes]
+        return id not in self.probes and (every or id == self.base or id in self._on_front)
 
     def outcome(self, id: str) -> Outcome:
         """What became of one chain."""
         steps, seconds, failure = self.chains[id].labels, self._seconds(id), self.failure(id)
         if failure is not None:
-            status: Literal["failed", "skipped"] = "skipped" if failure.reason == "out of budget" else "failed"
+            status: Literal["failed", "skipped"] = "skipped" if failure.reason == OUT_OF_BUDGET else "failed"
             return Outcome(id, steps, status, failed_step=failure.step, reason=failure.reason, seconds=seconds)
         artifact = self.artifact(id)
         return Outcome(
@@ -185,6 +192,7 @@ class Results:
         """The run in one JSON document."""
         best = recommend(self.front, self._candidate(self.base), self._study.rules.objective) if self.front else None
         failures = {id: failure for id in self.chains if (failure := self.failure(id))}
+        late = [id for id, failure in failures.items() if failure.reason == OUT_OF_BUDGET and id != self.base]
         broken = failures.get(self.base)
         return {
             "kind": "optimize",
@@ -203,12 +211,13 @@ class Results:
             "recommended": self._row(best.id) if best else None,
             "choices": self.choices(),
             "caution": self._caution(best.id) if best else None,
-            "stopped": self.stopped,
+            "stopped": [*self.stopped, *([f"time was up: {len(late)} candidates were not made"] if late else [])],
             "front": [self._row(candidate.id) for candidate in self.front],
             "candidates": [self._row(id) for id in self.evaluated() if id != self.base and id not in self.probes],
             "failed": [
                 {"id": id, "steps": list(self.chains[id].labels), "step": failure.step, "reason": failure.reason}
                 for id, failure in failures.items()
+                if id not in late and id not in self.probes
             ],
         }
 
@@ -233,7 +242,7 @@ class Results:
         return {
             "id": id,
             "steps": list(self.chains[id].labels),
-            "path": f"artifacts/{id}" if id in self.kept() else None,
+            "path": f"artifacts/{id}" if self._is_kept(id) else None,
             "size_bytes": artifact.size_bytes,
             "sha256": artifact.sha256,
             "accuracy": shown.value,
@@ -265,9 +274,9 @@ class Results:
             return "baseline"
         if id in self.twins:
             return f"the same file as {self.twins[id]}"
-        if id not in self.timed() or self.base not in self.timed():
+        if not self._is_timed(id) or not self._is_timed(self.base):
             return "over the accuracy budget" if self._over_budget(id) else "not timed"
-        if any(candidate.id == id for candidate in self.front):
+        if id in self._on_front:
             return "on the front"
         why = verdict(self._candidate(id), self._candidate(self.base), self._study.rules.max_drop)
         return why or ("beaten by another" if self._chosen else "not compared yet")

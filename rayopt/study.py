@@ -11,7 +11,7 @@ from rayopt.data.rows import shape_of
 from rayopt.measure.choose import Objective
 from rayopt.recipe import Budget
 from rayopt.records import Artifact, digest
-from rayopt.tasks import MODEL
+from rayopt.tasks import MODEL, Limits
 from rayopt.tree import Chain
 from rayopt.work import Bench, Timing
 
@@ -51,6 +51,7 @@ class Study:
     candidates: tuple[Chain, ...]
     timing: Timing
     rules: Rules
+    limits: Limits
     search: Search | None = None
 
     @cached_property

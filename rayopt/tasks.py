@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,24 @@ def versions() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a step may take, in seconds and bytes (0: no limit), and on which machines models are timed (see Call)."""
+
+    step_s: float = 3600
+    step_bytes: int = 0
+    target: Mapping[str, str] = field(default_factory=dict)
+
+
 class Tasks:
     """Makes the tasks of one job. `model_hash` is what the job's model is, beyond its files; `where` runs timings."""
 
-    def __init__(self, bench: Bench, model_hash: str, where: str) -> None:
+    def __init__(self, bench: Bench, model_hash: str, where: str, limits: Limits) -> None:
         self._bench = bench
+        self._limits = limits
         self._context = digest([model_hash, bench.data.sha256, bench.seed, versions(), code_hash()])
         self._folder = bench.source.folder
-        self._timed_on = digest([machine(), versions()["onnxruntime"], bench.threads, where])
+        self._timed_on = digest([machine(), versions()["onnxruntime"], bench.threads, where, dict(limits.target)])
 
     def steps(self, chains: Iterable[Chain], original: str) -> list[Task]:
         """A task for each step of the chains; steps that chains share are there once."""
@@ -86,7 +96,8 @@ class Tasks:
 
         args = (timing, self._bench, Of(baseline))
         node = Node(f"{id}:time", exclusive=True)
-        return Task(node, f"{name} > time", work.time_together, args, key, each=Of(id))
+        name = f"{name} > time"
+        return Task(node, name, work.time_together, args, key, each=Of(id), where=self._limits.target)
 
     def _step(self, step: Step, name: str, original: str) -> Task:
         parent = step.parent or MODEL
@@ -98,7 +109,9 @@ class Tasks:
             return digest([*parts, _sha(values[parent]), _sha(values[teacher])])
 
         args = (step, Of(parent), Of(teacher), self._bench)
-        return Task(Node(step.id, step.parent), name, work.run_step, args, key, need=step.need)
+        limit = min(step.need.limit_s, self._limits.step_s)
+        need = replace(step.need, limit_s=limit, memory_bytes=step.need.memory_bytes or self._limits.step_bytes)
+        return Task(Node(step.id, step.parent), name, work.run_step, args, key, need=need)
 
 
 class Codec:

@@ -401,7 +401,7 @@ def cut(folder: Path) -> None:
         ),
         pytest.param(
             lambda folder: (folder / "net.onnx").write_bytes(net(inputs=2).SerializeToString()),
-            "does not take this data of shape (2, 4): the model has 2 inputs (x, mask), the data one: name",
+            "does not take this data of shape (2, 4): the model has 2 inputs (x, mask), the data one: name each",
             id="several inputs",
         ),
         pytest.param(

@@ -42,6 +42,13 @@ class MeasureSettings(Settings):
     timing_s: float = Field(0.3, gt=0, le=600)
 
 
+class LimitSettings(Settings):
+    """What a step may take before it is ended: seconds, and bytes of memory (0: no limit)."""
+
+    step_s: float = Field(3600, gt=0)
+    step_bytes: int = Field(0, ge=0)
+
+
 class BudgetSettings(Settings):
     """What the recipe `auto` may spend: how many chains it tries, and after how many minutes it proposes no more."""
 
@@ -53,7 +60,8 @@ class Job(JobSettings):
     """The fields of an `optimize` job; `max_accuracy_drop` is in the metric's own unit (0.01: a point of accuracy).
 
     Without `steps` the recipe `auto` proposes what to try. Without labels the budget is on how close the outputs stay
-    to the original's; without `data` only what provably keeps them is recommended.
+    to the original's; without `data` only what provably keeps them is recommended. `target` says on which nodes models
+    are timed: by Ray labels, or `resource: NAME`.
     """
 
     model: ModelSettings
@@ -68,6 +76,8 @@ class Job(JobSettings):
     objective: Literal["balanced", "size", "speed"] = "balanced"
     measure: MeasureSettings = Field(default_factory=MeasureSettings)
     keep: Literal["front", "all"] = "front"
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    target: dict[str, str] = Field({}, max_length=8)
 
 
 def check(job: Job, document: Document) -> list[Fault]:
@@ -109,7 +119,7 @@ def check_parts(document: Document) -> list[Fault]:
 def prepare(job: Job, document: Document, cache: Cache) -> Study:
     """Loads data, model and metric; raises InputError with the faults of all three."""
     from rayopt.study import Rules, Study
-    from rayopt.tasks import sources
+    from rayopt.tasks import Limits, sources
     from rayopt.work import Bench, Timing, find_metric
 
     source = model_settings.source_of(job.model, document)
@@ -132,7 +142,9 @@ def prepare(job: Job, document: Document, cache: Cache) -> Study:
     timing = Timing(job.measure.batch_sizes, job.measure.timing_s)
     rules = Rules(job.max_accuracy_drop, job.objective, job.keep, job.budget_by)
     search = _search(job, document, original) if job.steps is None else None
-    return Study(job.model_dump(mode="json"), bench, *model, original, baseline, candidates, timing, rules, search)
+    limits = Limits(job.limits.step_s, job.limits.step_bytes, job.target)
+    told = job.model_dump(mode="json")
+    return Study(told, bench, *model, original, baseline, candidates, timing, rules, limits, search)
 
 
 def run(study: Study, desk: Desk) -> dict[str, Any]:

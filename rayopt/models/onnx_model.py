@@ -41,7 +41,7 @@ class Signature:
             if len(self.inputs) != 1:
                 named = ", ".join(self.inputs)
                 raise StepError(
-                    f"the model has {len(self.inputs)} inputs ({named}), the data one: name an array for each"
+                    f"the model has {len(self.inputs)} inputs ({named}), the data one: name each in `features:`"
                 )
             return {name: rows.astype(dtype, copy=False) for name, dtype in self.inputs.items()}
         if set(rows.arrays) != set(self.inputs):

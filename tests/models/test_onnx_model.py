@@ -259,7 +259,7 @@ def test_rows_of_another_shape_are_told() -> None:
 def test_several_inputs_are_told() -> None:
     model = linear()
     model.graph.input.append(value("mask", TensorProto.FLOAT, [1]))
-    assert unfit(model).endswith("the model has 2 inputs (x, mask), the data one: name an array for each")
+    assert unfit(model).endswith("the model has 2 inputs (x, mask), the data one: name each in `features:`")
 
 
 def test_an_input_of_text_is_told() -> None:
