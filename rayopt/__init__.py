@@ -8,13 +8,22 @@ from typing import Any
 _HOME = {
     "HyperparameterOptimizer": "rayopt.tuner",
     "InputError": "rayopt.errors",
+    "ModelCompressor": "rayopt.compressor",
     "RayoptError": "rayopt.errors",
     "StepError": "rayopt.errors",
     "WorkError": "rayopt.errors",
     "run": "rayopt.api",
 }
 
-__all__ = ["HyperparameterOptimizer", "InputError", "RayoptError", "StepError", "WorkError", "run"]
+__all__ = [
+    "HyperparameterOptimizer",
+    "InputError",
+    "ModelCompressor",
+    "RayoptError",
+    "StepError",
+    "WorkError",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,13 +45,13 @@ def run(
         loaded = load(job, assignments)
         folder = RunFolder(run_folder(out, loaded.job.name))
         _check_address(address)
-        prepared = loaded.kind.prepare(loaded.job, loaded.document)
+        store = Cache(cache)
+        prepared = loaded.kind.prepare(loaded.job, loaded.document, store)
         folder.claim(prepared.hash, loaded.job.name, overwrite)
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-            desk = Desk(
-                opener(address), _place(address), Cache(cache), Logged(watcher or Silent()), folder, *crew(address)
-            )
+            log = Logged(watcher or Silent())
+            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address))
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
@@ -68,6 +68,7 @@ def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]
         finally:
             if desk.folder.summary.is_file():
                 write_report(desk.folder)
+            desk.cache.release()
 
 
 def _check_address(address: str | None) -> None:

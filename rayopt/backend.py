@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
+import threading
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rayopt.errors import RayoptError
 from rayopt.records import ONE_CPU, Need
+
+MAX_TIMER_S = 10.0**8  # more than that a timer does not take
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Call:
     """`function(*args)` on some machine; an exclusive call has its machine to itself.
 
     `code` is a hash of the user's sources that it may import: a process that imported others reads them again.
+    `where` names the machines it may run on, by label; under the key `resource` stands the name of a resource that
+    they have.
     """
 
     id: str
@@ -34,12 +42,17 @@ class Call:
     need: Need = ONE_CPU
     exclusive: bool = False
     code: str = ""
+    where: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Returned:
+    """A result, and when the work on it began and ended, in seconds since 1970 by the clock of where it was done."""
+
     id: str
     value: Any
+    began: float = field(default=0.0, compare=False)
+    ended: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,11 +79,15 @@ class Backend(Protocol):
     """Carries out calls.
 
     `wait` returns what has ended since it was last asked, after `timeout_s` at the latest; `drain` what has ended
-    already, starting nothing; `close` stops what still runs and leaves nothing behind.
+    already, starting nothing; `close` stops what still runs and leaves nothing behind. More than `room` calls at a time
+    only wait for each other.
     """
 
     name: str
     dashboard: str | None
+
+    @property
+    def room(self) -> int: ...
 
     def put(self, value: Any) -> Handle: ...
 
@@ -84,7 +101,12 @@ class Backend(Protocol):
 
 
 class InProcess:
-    """The twin that runs calls here, one at a time, first come first served: short tracebacks, no cluster."""
+    """The twin that runs calls here, one at a time, first come first served: short tracebacks, no cluster.
+
+    A call's time is limited where it can be, in the main thread and between two steps of Python; its memory is not.
+    """
+
+    room = 1
 
     def __init__(self) -> None:
         self.name = "in process"
@@ -103,11 +125,15 @@ class InProcess:
         if not self._calls:
             return []
         call, later = self._calls.popleft()
+        if call.where:
+            return [Raised(call.id, "this process is no machine that can be chosen: a `target:` needs Ray")]
+        began = time.time()
         try:
-            later.value = call.function(*[_resolve(argument) for argument in call.args])
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step raises ends that step only
+            with _limited(call.need.limit_s):
+                later.value = call.function(*[_resolve(argument) for argument in call.args])
+        except (Exception, SystemExit, _Late) as error:  # noqa: BLE001 - whatever a step raises ends that step only
             return [Raised(call.id, describe(error), traceback.format_exc())]
-        return [Returned(call.id, later.value)]
+        return [Returned(call.id, later.value, began, time.time())]
 
     def drain(self) -> list[Report]:
         return []
@@ -126,9 +152,37 @@ def _resolve(argument: Any) -> Any:
     return value.value if isinstance(value, _Later) else value
 
 
+class _Late(BaseException):
+    """A call is at its limit; a method that catches every Exception does not catch this."""
+
+
+@contextlib.contextmanager
+def _limited(limit_s: float) -> Iterator[None]:
+    """Raises _Late in the main thread after so many seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Late(late(limit_s))
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, min(limit_s, MAX_TIMER_S))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def late(limit_s: float) -> str:
+    """The reason of a call that was ended at its limit."""
+    return f"did not end within {limit_s:,g} s"
+
+
 def describe(error: BaseException) -> str:
     """An exception as a reason: our own errors speak for themselves, others say what they are."""
-    if isinstance(error, RayoptError):
+    if isinstance(error, RayoptError | _Late):
         return str(error)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()  # some libraries color their messages
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

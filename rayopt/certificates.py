@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from rayopt.data.rows import Columns, Rows, arrays_of
 from rayopt.errors import StepError, input_error
-from rayopt.models.onnx_model import CERTIFICATE, predict, session
+from rayopt.models.onnx_model import CERTIFICATE, predict_all, session
 from rayopt.records import Artifact
 from rayopt.runs.folder import RunFolder
 
@@ -31,24 +32,31 @@ class Finding:
     max_error: float = 0.0
 
 
-def probe(artifact: Artifact, rows: Array, seed: int) -> dict[str, Any]:
+def probe(artifact: Artifact, rows: Rows, seed: int) -> dict[str, Any]:
     """The model's outputs on inputs that the seed makes: none of the user's rows, but each feature within its range.
 
     Features of whole numbers stay so (a model may look them up). Outputs that are not finite are None.
     """
-    axis = 0 if rows[0].size <= MAX_FEATURES else None  # beyond that one range has to do for all
-    told = {
-        "seed": seed,
-        "shape": [ROWS, *rows.shape[1:]],
-        "dtype": str(rows.dtype),
-        "low": rows.min(axis=axis).astype(np.float64).tolist(),
-        "high": rows.max(axis=axis).astype(np.float64).tolist(),
-        "whole": (rows == np.floor(rows)).all(axis=axis).tolist(),
-    }
-    outputs = predict(session(artifact), _inputs(told)).astype(np.float64)
+    told = {"seed": seed, "inputs": {name: _range(array) for name, array in arrays_of(rows).items()}}
+    outputs = [one.astype(np.float64) for one in predict_all(session(artifact), _inputs(told))]
+    return {**told, "outputs": [_written(one) for one in outputs]}
+
+
+def _written(outputs: Array) -> Any:
     written = outputs.astype(object)
     written[~np.isfinite(outputs)] = None
-    return {**told, "outputs": written.tolist()}
+    return written.tolist()
+
+
+def _range(array: Array) -> dict[str, Any]:
+    axis = 0 if array[0].size <= MAX_FEATURES else None  # beyond that one range has to do for all
+    return {
+        "shape": [ROWS, *array.shape[1:]],
+        "dtype": str(array.dtype),
+        "low": array.min(axis=axis).astype(np.float64).tolist(),
+        "high": array.max(axis=axis).astype(np.float64).tolist(),
+        "whole": (array == np.floor(array)).all(axis=axis).tolist(),
+    }
 
 
 def verify_folder(path: Path) -> list[Finding]:
@@ -88,14 +96,22 @@ def _verify(folder: Path, id: str, sha256: str) -> Finding:
 
 def _rerun(artifact: Artifact, id: str, told: dict[str, Any]) -> Finding:
     try:
-        got = predict(session(artifact), _inputs(told)).astype(np.float64)
-        wanted = np.asarray(told["outputs"], dtype=np.float64)  # None becomes NaN
+        got = predict_all(session(artifact), _inputs(told))
+        wanted = [np.asarray(one, dtype=np.float64) for one in told["outputs"]]  # None becomes NaN
     except StepError as error:
         return Finding(id, str(error))
     except (KeyError, TypeError, ValueError) as error:
         return Finding(id, f"its certificate cannot be read ({type(error).__name__})")
-    if wanted.shape != got.shape:
-        return Finding(id, f"its outputs have shape {got.shape} instead of {wanted.shape}")
+    if [one.shape for one in wanted] != [one.shape for one in got]:
+        shapes = ", ".join(str(one.shape) for one in got)
+        return Finding(id, f"its outputs have shapes {shapes} instead of {', '.join(str(one.shape) for one in wanted)}")
+    return max(
+        (_compare(id, *pair) for pair in zip(wanted, got, strict=True)), key=lambda one: (one.problem, one.max_error)
+    )
+
+
+def _compare(id: str, wanted: Array, got: Array) -> Finding:
+    got = got.astype(np.float64)
     finite = np.isfinite(wanted)
     if (finite != np.isfinite(got)).any():
         return Finding(id, "its outputs are finite where they were not, or the other way round")
@@ -107,9 +123,15 @@ def _rerun(artifact: Artifact, id: str, told: dict[str, Any]) -> Finding:
     return Finding(id, "", worst)
 
 
-def _inputs(told: dict[str, Any]) -> Array:
+def _inputs(told: dict[str, Any]) -> Rows:
+    generator = np.random.default_rng(told["seed"])
+    arrays = {name: _drawn(one, generator) for name, one in told["inputs"].items()}
+    return arrays[""] if "" in arrays else Columns(arrays)
+
+
+def _drawn(told: dict[str, Any], generator: np.random.Generator) -> Array:
     low, high, whole = (np.asarray(told[name]) for name in ("low", "high", "whole"))
-    share = np.random.default_rng(told["seed"]).random(told["shape"])
+    share = generator.random(told["shape"])
     counted = np.minimum(np.floor(low + share * (high - low + 1)), high)
     drawn: Array = np.where(whole, counted, low + share * (high - low)).astype(told["dtype"])
     return drawn

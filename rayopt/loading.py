@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,19 @@ def load(job: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()) -
         text = dump(document.data)
     kind, settings = kinds.read_job(document)
     return Loaded(document, kind, settings, text)
+
+
+def job_of_model(
+    model: Path, data: str | None = None, target: str | None = None, max_drop: float | None = None
+) -> dict[str, Any]:
+    """The job that a model file alone stands for: the recipe `auto` within the accuracy budget `max_drop`."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.stem).lstrip("-._") or "model"
+    job: dict[str, Any] = {"kind": "optimize", "name": name[:100], "model": {"onnx": str(model)}, "recipe": "auto"}
+    if data is not None:
+        job["data"] = {"source": data} | ({"target": target} if target is not None else {})
+    if max_drop is not None:
+        job["max_accuracy_drop"] = max_drop
+    return job
 
 
 def _as_yaml(job: Mapping[str, Any]) -> str:

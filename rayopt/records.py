@@ -20,11 +20,15 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Need:
-    """What a step asks of the node that runs it."""
+    """What a step asks of the node that runs it, and its limits there.
+
+    One that takes longer than `limit_s`, or more memory than the `memory_bytes` it asked for (0: any), is ended.
+    """
 
     cpus: float = 1
     gpus: float = 0
     memory_bytes: int = 0
+    limit_s: float = 3600
 
 
 ONE_CPU = Need()
@@ -35,6 +39,7 @@ class Step:
     """A method with its validated parameters, and the step whose model it starts from (None: the job's model).
 
     `id` depends on everything that decides the result within one job: method, version, parameters and ancestors.
+    `preserves` says that the method proves its outputs equal to those of what it was given.
     """
 
     method: str
@@ -43,10 +48,18 @@ class Step:
     parent: str | None
     label: str
     need: Need = ONE_CPU
+    preserves: bool = False
 
     @cached_property
     def id(self) -> str:
         return digest([self.method, self.version, dict(self.params), self.parent])[:12]
+
+
+class KnownFiles(Mapping[str, bytes]):
+    """Files whose sizes and SHA-256s are known without reading them."""
+
+    sizes: Mapping[str, int]
+    hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,17 +75,25 @@ class Artifact:
 
     @property
     def size_bytes(self) -> int:
+        if isinstance(self.files, KnownFiles):
+            return sum(self.files.sizes.values())
         return sum(len(content) for content in self.files.values())
 
     @cached_property
     def sha256(self) -> str:
         """One hash over all files, names included."""
+        if isinstance(self.files, KnownFiles):
+            return digest(dict(self.files.hashes))
         return digest({name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()})
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a model does on one split: the job's metric with its 95 % interval over `n` rows, and all others."""
+    """How well a model does on one split: the job's metric with its 95 % interval over `n` rows, and all others.
+
+    `drop` is how much worse than the baseline that is (negative: better), with the interval of the same rows in pairs.
+    `divergence` is how far the outputs are from the baseline's, whatever the labels are: 0 for the same.
+    """
 
     metric: str
     value: float
@@ -80,6 +101,10 @@ class Scores:
     high: float
     n: int
     others: Mapping[str, float] = field(default_factory=dict)
+    drop: float = 0.0
+    drop_low: float = 0.0
+    drop_high: float = 0.0
+    divergence: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Literal
 
 from rayopt.certificates import probe
 from rayopt.engine import Ended
-from rayopt.measure.choose import Candidate, Objective, pareto_front, recommend, verdict
+from rayopt.measure.choose import Candidate, is_faster, pareto_front, recommend, verdict
 from rayopt.measure.machine import machine
 from rayopt.measure.metrics import Metric
-from rayopt.records import Artifact, Latency, Outcome, Scores, digest
-from rayopt.tasks import MODEL, versions
+from rayopt.plan import OUT_OF_BUDGET
+from rayopt.recipe import Tried
+from rayopt.records import Artifact, Latency, Outcome, Scores
+from rayopt.study import Study, id_of
+from rayopt.tasks import versions
 from rayopt.tree import Chain
-from rayopt.work import Bench, Made, Timing
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What may be recommended, what is best, and which files stay."""
-
-    max_drop: float
-    objective: Objective
-    keep: Literal["front", "all"]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A checked job with its data and model loaded. `original` is the chain of the teacher of recovery."""
-
-    job: dict[str, Any]
-    bench: Bench
-    model: Artifact
-    model_hash: str
-    original: Chain
-    baseline: Chain
-    candidates: tuple[Chain, ...]
-    timing: Timing
-    rules: Rules
-
-    @cached_property
-    def hash(self) -> str:
-        return digest([self.job, self.model_hash, self.bench.data.sha256])
-
-    def plan(self) -> dict[str, Any]:
-        """What is going to be done, with every default filled in."""
-        data = self.bench.data
-        return {
-            "job": self.job,
-            "metric": self.bench.metric,
-            "model_sha256": self.model.sha256,
-            "data": {
-                "sha256": data.sha256,
-                "task": data.task,
-                "classes": list(data.classes),
-                "shape": list(data["train"].x.shape[1:]),
-                "rows": {name: len(split) for name, split in data.splits.items()},
-            },
-            "baseline": {"id": id_of(self.baseline), "steps": list(self.baseline.labels)},
-            "candidates": [{"id": id_of(chain), "steps": list(chain.labels)} for chain in self.candidates],
-        }
+from rayopt.work import Made
 
 
 @dataclass(frozen=True)
@@ -79,19 +35,32 @@ class Results:
 
     def __init__(self, study: Study, metric: Metric, values: Mapping[str, Any]) -> None:
         self._study, self._metric, self._values = study, metric, values
-        self.chains = {id_of(chain): chain for chain in (study.baseline, *study.candidates)}
+        self.chains = {id_of(study.baseline): study.baseline}
         self.base = id_of(study.baseline)
         self.ended: dict[str, Ended] = {}
         self.twins: dict[str, str] = {}
         self.front: list[Candidate] = []
+        self._on_front: set[str] = set()
+        self.why: dict[str, str] = {}
+        self.stopped: list[str] = []
+        self.probes: set[str] = set()
         self._chosen = False
+
+    def add(self, chains: Iterable[Chain]) -> list[Chain]:
+        """Takes up candidates; gives those that are new."""
+        new = [chain for chain in chains if id_of(chain) not in self.chains]
+        self.chains.update({id_of(chain): chain for chain in new})
+        return new
 
     def evaluated(self) -> list[str]:
         return [id for id in self.chains if f"{id}:selection" in self._values]
 
     def timed(self) -> list[str]:
         """The ids with latencies; a twin has those of the file that it is the same as."""
-        return [id for id in self.evaluated() if f"{self.twins.get(id, id)}:time" in self._values]
+        return [id for id in self.evaluated() if self._is_timed(id)]
+
+    def _is_timed(self, id: str) -> bool:
+        return f"{self.twins.get(id, id)}:time" in self._values
 
     def artifact(self, id: str) -> Artifact:
         value = self._values[id]
@@ -113,14 +82,54 @@ class Results:
             if twin != id:
                 self.twins[id] = twin
 
+    def to_time(self) -> list[str]:
+        """The ids whose latencies are wanted: all that differ, of a search only what is within the accuracy budget."""
+        searched = self._study.search is not None
+        return [
+            id
+            for id in self.evaluated()
+            if id not in self.twins
+            and id not in self.probes
+            and f"{id}:time" not in self.ended
+            and (id == self.base or not searched or not self._over_budget(id))
+        ]
+
     def choose(self) -> None:
         """Fills the front with the candidates that may be recommended and that no other beats in everything."""
         if self.base not in self.timed():
             return
-        baseline, drop = self._candidate(self.base), self._study.rules.max_drop
+        baseline = self._candidate(self.base)
         self._chosen = True
         others = [self._candidate(id) for id in self.timed() if id != self.base and id not in self.twins]
-        self.front = pareto_front([one for one in others if not verdict(one, baseline, drop)])
+        self.front = pareto_front([one for one in others if not verdict(one, baseline, self._study.rules.max_drop)])
+        self._on_front = {one.id for one in self.front}
+
+    def choices(self) -> dict[str, str | None]:
+        """The smallest, the fastest and the best balanced of the front, where there is such a one."""
+        names: dict[str, Literal["size", "speed", "balanced"]] = {
+            "smallest": "size", "fastest": "speed", "balanced": "balanced"
+        }  # fmt: skip
+        if not self.front:
+            return dict.fromkeys(names)
+        baseline = self._candidate(self.base)
+        chosen = {name: recommend(self.front, baseline, objective) for name, objective in names.items()}
+        return {name: one.id if one else None for name, one in chosen.items()}
+
+    def tried(self, id: str) -> Tried | None:
+        """What a recipe is told of a chain, None while it has not ended."""
+        if self.failure(id):
+            return Tried(ok=False)
+        if f"{id}:selection" not in self._values:
+            return None
+        one, baseline = self._candidate(id), self._candidate(self.base)
+        share = one.size_bytes / baseline.size_bytes
+        faster = bool(one.ratios) and is_faster(one, baseline)
+        slowest = max(one.ratios, default=1.0)
+        cost = share * (slowest if faster or slowest > 1 else 1.0)
+        return Tried(True, one.drop, share, cost, self._scores(id, "selection").divergence)
+
+    def _over_budget(self, id: str) -> bool:
+        return self._candidate(id).drop > self._study.rules.max_drop + 1e-12
 
     def machine(self) -> dict[str, Any]:
         """The machine that the baseline was timed on; this one before that."""
@@ -129,15 +138,17 @@ class Results:
 
     def kept(self) -> list[str]:
         """The ids whose files stay: the baseline, the front, and all that were measured where the job says so."""
-        front = {candidate.id for candidate in self.front}
+        return [id for id in self.evaluated() if self._is_kept(id)]
+
+    def _is_kept(self, id: str) -> bool:
         every = self._study.rules.keep == "all"
-        return [id for id in self.evaluated() if every or id == self.base or id in front]
+        return id not in self.probes and (every or id == self.base or id in self._on_front)
 
     def outcome(self, id: str) -> Outcome:
         """What became of one chain."""
         steps, seconds, failure = self.chains[id].labels, self._seconds(id), self.failure(id)
         if failure is not None:
-            status: Literal["failed", "skipped"] = "skipped" if failure.reason == "out of budget" else "failed"
+            status: Literal["failed", "skipped"] = "skipped" if failure.reason == OUT_OF_BUDGET else "failed"
             return Outcome(id, steps, status, failed_step=failure.step, reason=failure.reason, seconds=seconds)
         artifact = self.artifact(id)
         return Outcome(
@@ -181,6 +192,7 @@ class Results:
         """The run in one JSON document."""
         best = recommend(self.front, self._candidate(self.base), self._study.rules.objective) if self.front else None
         failures = {id: failure for id in self.chains if (failure := self.failure(id))}
+        late = [id for id, failure in failures.items() if failure.reason == OUT_OF_BUDGET and id != self.base]
         broken = failures.get(self.base)
         return {
             "kind": "optimize",
@@ -197,12 +209,15 @@ class Results:
             "objective": self._study.rules.objective,
             "baseline": self._row(self.base) if self.base in self.evaluated() else None,
             "recommended": self._row(best.id) if best else None,
+            "choices": self.choices(),
             "caution": self._caution(best.id) if best else None,
+            "stopped": [*self.stopped, *([f"time was up: {len(late)} candidates were not made"] if late else [])],
             "front": [self._row(candidate.id) for candidate in self.front],
-            "candidates": [self._row(id) for id in self.evaluated() if id != self.base],
+            "candidates": [self._row(id) for id in self.evaluated() if id != self.base and id not in self.probes],
             "failed": [
                 {"id": id, "steps": list(self.chains[id].labels), "step": failure.step, "reason": failure.reason}
                 for id, failure in failures.items()
+                if id not in late and id not in self.probes
             ],
         }
 
@@ -210,7 +225,7 @@ class Results:
         """What the test split says against a model that the selection split has chosen."""
         if f"{id}:test" not in self._values or f"{self.base}:test" not in self._values:
             return None
-        drop = self._metric.drop(self._scores(self.base, "test").value, self._scores(id, "test").value)
+        drop = self._scores(id, "test").drop
         if drop <= self._study.rules.max_drop + 1e-12:
             return None
         return (
@@ -227,7 +242,7 @@ class Results:
         return {
             "id": id,
             "steps": list(self.chains[id].labels),
-            "path": f"artifacts/{id}" if id in self.kept() else None,
+            "path": f"artifacts/{id}" if self._is_kept(id) else None,
             "size_bytes": artifact.size_bytes,
             "sha256": artifact.sha256,
             "accuracy": shown.value,
@@ -239,6 +254,9 @@ class Results:
             "selection_accuracy_low": selection.low,
             "selection_accuracy_high": selection.high,
             "selection_accuracy_n": selection.n,
+            "drop": selection.drop,
+            "drop_low": selection.drop_low,
+            "drop_high": selection.drop_high,
             "others": dict(shown.others),
             "latency_ms": {str(one.batch_size): one.latency_ms for one in latency},
             "latency_ratio": {str(one.batch_size): 1.0 if id == self.base else one.ratio for one in latency},
@@ -246,6 +264,7 @@ class Results:
             "latency_ratio_high": {str(one.batch_size): one.ratio_high for one in latency},
             "verdict": self._verdict(id),
             "twin_of": self.twins.get(id),
+            "why": self.why.get(id),
             "seconds": self._seconds(id),
         }
 
@@ -255,23 +274,25 @@ class Results:
             return "baseline"
         if id in self.twins:
             return f"the same file as {self.twins[id]}"
-        if id not in self.timed() or self.base not in self.timed():
-            return "not timed"
-        if any(candidate.id == id for candidate in self.front):
+        if not self._is_timed(id) or not self._is_timed(self.base):
+            return "over the accuracy budget" if self._over_budget(id) else "not timed"
+        if id in self._on_front:
             return "on the front"
         why = verdict(self._candidate(id), self._candidate(self.base), self._study.rules.max_drop)
         return why or ("beaten by another" if self._chosen else "not compared yet")
 
     def _candidate(self, id: str) -> Candidate:
-        drop = self._metric.drop(self._scores(self.base, "selection").value, self._scores(id, "selection").value)
-        latency = self._latency(id)
+        scores, latency = self._scores(id, "selection"), self._latency(id)
+        bound = self._study.rules.budget_by == "bound" and id != self.base
+        steps = self.chains[id].steps
         return Candidate(
             id,
             self.artifact(id).size_bytes,
-            drop,
+            scores.drop_high if bound else scores.drop,
             tuple(one.ratio for one in latency),
             tuple(one.ratio_low for one in latency),
             tuple(one.ratio_high for one in latency),
+            verified=not self._study.bench.data.generated or all(step.preserves for step in steps),
         )
 
     def _scores(self, id: str, split: str) -> Scores:
@@ -295,11 +316,3 @@ class Results:
         """The step of a task as the job file would name it."""
         labels = {step.id: step.label for chain in self.chains.values() for step in chain.steps}
         return labels.get(task) or {"selection": "evaluate", "time": "time"}.get(task.rpartition(":")[2], task)
-
-
-def id_of(chain: Chain) -> str:
-    return chain.last or MODEL
-
-
-def name_of(chain: Chain) -> str:
-    return " > ".join(chain.labels) or MODEL

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,24 @@ def versions() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a step may take, in seconds and bytes (0: no limit), and on which machines models are timed (see Call)."""
+
+    step_s: float = 3600
+    step_bytes: int = 0
+    target: Mapping[str, str] = field(default_factory=dict)
+
+
 class Tasks:
     """Makes the tasks of one job. `model_hash` is what the job's model is, beyond its files; `where` runs timings."""
 
-    def __init__(self, bench: Bench, model_hash: str, where: str) -> None:
+    def __init__(self, bench: Bench, model_hash: str, where: str, limits: Limits) -> None:
         self._bench = bench
-        self._context = digest([model_hash, bench.data.sha256, bench.seed, versions(), _code_hash()])
+        self._limits = limits
+        self._context = digest([model_hash, bench.data.sha256, bench.seed, versions(), code_hash()])
         self._folder = bench.source.folder
-        self._timed_on = digest([machine(), versions()["onnxruntime"], bench.threads, where])
+        self._timed_on = digest([machine(), versions()["onnxruntime"], bench.threads, where, dict(limits.target)])
 
     def steps(self, chains: Iterable[Chain], original: str) -> list[Task]:
         """A task for each step of the chains; steps that chains share are there once."""
@@ -66,27 +76,28 @@ class Tasks:
                     found[step.id] = self._step(step, name, original)
         return list(found.values())
 
-    def evaluate(self, id: str, split: str, name: str, parent: str | None) -> Task:
-        """The scores of model `id` on a split; the task's id is `ID:SPLIT`."""
+    def evaluate(self, id: str, split: str, baseline: str, name: str, parent: str | None) -> Task:
+        """The scores of model `id` on a split, compared with the baseline's; the task's id is `ID:SPLIT`."""
         where = source_hash(self._bench.metric, self._folder) if ":" in self._bench.metric else ""
         parts = ["evaluate", split, self._bench.metric, where, self._context, self._bench.threads]
 
         def key(values: Mapping[str, Any]) -> str:
-            return digest([*parts, _sha(values[id])])
+            return digest([*parts, _sha(values[id]), _sha(values[baseline])])
 
-        args = (Of(id), split, self._bench)
+        args = (Of(id), split, self._bench, Of(baseline))
         return Task(Node(f"{id}:{split}", parent), f"{name} > evaluate on {split}", work.evaluate, args, key)
 
     def time(self, id: str, baseline: str, timing: Timing, name: str) -> Task:
         """The latencies of model `id`, interleaved with the baseline; the task's id is `ID:time`."""
-        parts = ["time", asdict(timing), self._timed_on, self._bench.data.sha256, _code_hash()]
+        parts = ["time", asdict(timing), self._timed_on, self._bench.data.sha256, code_hash()]
 
         def key(values: Mapping[str, Any]) -> str:
             return digest([*parts, _sha(values[id]), _sha(values[baseline])])
 
         args = (timing, self._bench, Of(baseline))
         node = Node(f"{id}:time", exclusive=True)
-        return Task(node, f"{name} > time", work.time_together, args, key, each=Of(id))
+        name = f"{name} > time"
+        return Task(node, name, work.time_together, args, key, each=Of(id), where=self._limits.target)
 
     def _step(self, step: Step, name: str, original: str) -> Task:
         parent = step.parent or MODEL
@@ -98,7 +109,9 @@ class Tasks:
             return digest([*parts, _sha(values[parent]), _sha(values[teacher])])
 
         args = (step, Of(parent), Of(teacher), self._bench)
-        return Task(Node(step.id, step.parent), name, work.run_step, args, key, need=step.need)
+        limit = min(step.need.limit_s, self._limits.step_s)
+        need = replace(step.need, limit_s=limit, memory_bytes=step.need.memory_bytes or self._limits.step_bytes)
+        return Task(Node(step.id, step.parent), name, work.run_step, args, key, need=need)
 
 
 class Codec:
@@ -131,7 +144,7 @@ def source_hash(name: str, folder: str) -> str:
 
 def sources(names: Iterable[str], folder: str) -> Sources:
     """The sources of modules (or `module:function`s) of a job's own."""
-    modules = [name.partition(":")[0] for name in names]
+    modules = [name.partition(":")[0] for name in names if name.partition(".")[0] != "rayopt"]  # it has a version
     with plugins.importable(folder):
         for name in modules:
             plugins.module(name, name)
@@ -141,7 +154,7 @@ def sources(names: Iterable[str], folder: str) -> Sources:
 
 
 @functools.cache
-def _code_hash() -> str:
+def code_hash() -> str:
     """A hash of rayopt's own code that results depend on."""
     root = Path(rayopt.methods.__file__).parent.parent
     rooms = ("methods", "compress", "graph", "training", "models", "data", "measure")

@@ -175,5 +175,6 @@ class TreeReader:
     def _add(self, chain: Chain, use: _Use) -> Chain:
         given = ", ".join(f"{key}={use.params[key]}" for key in use.given)
         label = f"{use.name}({given})" if given else use.name
-        step = Step(use.name, use.params, use.method.version, chain.last, label, use.need)
+        preserves = bool(getattr(use.method, "preserves", False))
+        step = Step(use.name, use.params, use.method.version, chain.last, label, use.need, preserves)
         return Chain((*chain.steps, step), use.method.gives)

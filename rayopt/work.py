@@ -85,14 +85,45 @@ def _check(artifact: Any, name: str, gives: str) -> None:
         raise StepError(f"{name} gave notes that JSON cannot hold: {error}") from error
 
 
-def evaluate(model: Artifact | Made, split: str, bench: Bench) -> Scores:
-    """The job's metric of an ONNX model on one split, run in ONNX Runtime; raises StepError for NaN outputs."""
-    from rayopt.measure.metrics import score
-    from rayopt.models.onnx_model import predict, session
+def evaluate(model: Artifact | Made, split: str, bench: Bench, baseline: Artifact | Made) -> Scores:
+    """The job's metric of an ONNX model on one split, run in ONNX Runtime; raises StepError for NaN outputs.
 
-    rows = bench.data[split]
-    outputs = predict(session(_made(model), bench.threads), rows.x)
-    return score(find_metric(bench.metric, bench.source.folder, "metric"), bench.data.task, rows.y, outputs)
+    Without labels it tells how close the outputs stay to the baseline's; of several outputs the worst counts.
+    """
+    from rayopt.measure.metrics import score, worst
+    from rayopt.models.onnx_model import predict, predict_all, session
+
+    rows, task = bench.data[split], bench.data.task
+    metric = find_metric(bench.metric, bench.source.folder, "metric")
+    running = session(_made(model), bench.threads)
+    if rows.y is not None:
+        before = _reference(_made(baseline), split, bench)
+        return score(metric, task, rows.y, predict(running, rows.x), before[0])
+    reference, outputs = _reference(_made(baseline), split, bench), predict_all(running, rows.x)
+    if [one.shape for one in reference] != [one.shape for one in outputs]:
+        raise StepError(f"the outputs have shapes {_shapes(outputs)} instead of {_shapes(reference)}")
+    return worst([score(metric, task, *pair, pair[0]) for pair in zip(reference, outputs, strict=True)])
+
+
+def _reference(baseline: Artifact, split: str, bench: Bench) -> list[Any]:
+    """The baseline's outputs on a split, the first one where there are labels; a process keeps the last two."""
+    from rayopt.models.onnx_model import predict, predict_all, session
+
+    key = (baseline.sha256, bench.data.sha256, split, bench.threads)
+    if key not in _references:
+        running, rows = session(baseline, bench.threads), bench.data[split]
+        outputs = predict_all(running, rows.x) if rows.y is None else [predict(running, rows.x)]
+        while len(_references) >= 2:
+            del _references[next(iter(_references))]
+        _references[key] = outputs
+    return _references[key]
+
+
+_references: dict[tuple[Any, ...], list[Any]] = {}
+
+
+def _shapes(outputs: Sequence[Any]) -> str:
+    return ", ".join(str(tuple(one.shape)) for one in outputs)
 
 
 def time_together(
@@ -161,15 +192,13 @@ class _Call:
 
 def _calls(running: Any, rows: Any, sizes: Sequence[int]) -> dict[int, _Call]:
     """A call for each batch size, each tried once; raises StepError where the model does not take the size."""
-    import numpy as np
-
+    from rayopt.data.rows import repeated
     from rayopt.models.onnx_model import signature
 
     takes = signature(running)
     calls = {}
     for size in sizes:
-        batch = np.resize(rows, (size, *rows.shape[1:])).astype(takes.dtype)
-        calls[size] = _Call(running, {takes.name: batch})
+        calls[size] = _Call(running, takes.feed(repeated(rows, size)))
         calls[size]()
     return calls
 

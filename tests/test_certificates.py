@@ -25,16 +25,17 @@ def logarithm() -> onnx.ModelProto:
 def test_outputs_that_are_not_finite_are_written_as_nothing() -> None:
     rows = np.linspace(-5, -1, 12, dtype=np.float32).reshape(4, 3)
     told = probe(from_proto(logarithm()), rows, 0)
-    assert told["outputs"] == [[None] * 3] * 2
+    assert told["outputs"] == [[[None] * 3] * 2]
     json.dumps(told, allow_nan=False)
 
 
 def test_inputs_lie_where_the_data_does() -> None:
     rows = np.full((4, 3), 1900, np.float32) + np.arange(12, dtype=np.float32).reshape(4, 3)
     told = probe(from_proto(logarithm()), rows, 0)
-    outputs = np.asarray(told["outputs"])
+    (outputs,) = map(np.asarray, told["outputs"])
     assert ((outputs >= np.log(1900)) & (outputs <= np.log(1911))).all()
-    assert set(told) == {"seed", "shape", "dtype", "low", "high", "whole", "outputs"}, "no row of the data is in it"
+    assert set(told) == {"seed", "inputs", "outputs"}
+    assert set(told["inputs"][""]) == {"shape", "dtype", "low", "high", "whole"}, "no row of the data is in it"
 
 
 def test_a_model_that_looks_its_first_column_up_is_asked_for_what_it_knows() -> None:
@@ -50,7 +51,7 @@ def test_a_model_that_looks_its_first_column_up_is_asked_for_what_it_knows() -> 
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     rows = np.array([[2, 1900], [0, 2000], [1, 1950]])
     drawn = [probe(from_proto(model), rows, seed)["outputs"] for seed in range(20)]
-    assert {value for outputs in drawn for (value,) in outputs} == {7, 8, 9}
+    assert {value for (outputs,) in drawn for (value,) in outputs} == {7, 8, 9}
 
 
 def test_inputs_that_are_large_are_made_by_the_seed() -> None:
@@ -60,8 +61,9 @@ def test_inputs_that_are_large_are_made_by_the_seed() -> None:
     graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     told = probe(from_proto(model), rows, 0)
-    assert (told["whole"], 5 <= told["low"] < told["high"] <= 6) == (False, True)
-    np.testing.assert_allclose(told["outputs"], np.full((2, 3), 5.5), atol=0.01)
+    (ranges,) = told["inputs"].values()
+    assert (ranges["whole"], 5 <= ranges["low"] < ranges["high"] <= 6) == (False, True)
+    np.testing.assert_allclose(told["outputs"][0], np.full((2, 3), 5.5), atol=0.01)
     assert told == probe(from_proto(model), rows, 0) != probe(from_proto(model), rows, 1)
 
 
@@ -116,6 +118,6 @@ def test_outputs_may_round_differently_elsewhere_but_not_differ(change: float, p
 def test_a_certificate_that_tells_too_little_is_told(external: Path) -> None:
     (path,) = {weights.parent.parent / "certificate.json" for weights in external.glob("artifacts/*/data/w.bin")}
     certificate = json.loads(path.read_text())
-    del certificate["probe"]["low"]
+    del certificate["probe"]["inputs"][""]["low"]
     path.write_text(json.dumps(certificate))
     assert verify_folder(external)[0].problem == "its certificate cannot be read (KeyError)"

@@ -8,6 +8,7 @@ import pytest
 
 from rayopt.plan import (
     MAX_ATTEMPTS,
+    MAX_TOGETHER,
     Done,
     Failed,
     Finish,
@@ -99,6 +100,43 @@ def test_out_of_budget_times_what_is_done_and_starts_nothing_else() -> None:
     assert runs(out) == [("ta",)]
 
 
+def test_what_is_to_run_always_runs_without_a_budget_too() -> None:
+    plan = Plan([Node("a"), Node("b", "a", always=True), Node("c"), Node("d", "c", always=True)], room=1)
+    assert runs(plan.start()) == [("a",)]
+    assert records(plan.handle(OutOfBudget())) == [("c", "skipped"), ("d", "skipped")]
+    assert runs(plan.handle(Done("a"))) == [("b",)]
+    assert runs(plan.handle(Lost("b", "killed"))) == [("b",)]
+    out = plan.handle(Done("b", attempt=2))
+    assert records(out) == [("b", "done")]
+    assert out[-1] == Finish()
+    assert runs(plan.handle(Grown((Node("e", always=True), Node("f"))))) == [("e",)]
+
+
+def test_no_more_is_started_than_there_is_room_for_and_the_deepest_first() -> None:
+    plan = Plan([Node("a"), Node("b"), Node("c"), Node("d", "a"), Node("e", "d")], room=2)
+    assert runs(plan.start()) == [("a",), ("b",)]
+    assert runs(plan.handle(Done("a"))) == [("d",)]
+    assert runs(plan.handle(Done("b"))) == [("c",)]
+    assert runs(plan.handle(Done("d"))) == [("e",)]
+    assert plan.resize(0) == []
+    assert runs(plan.handle(Grown((Node("f"), Node("g"), Node("h"))))) == []
+    plan.handle(Done("e"))
+    assert runs(plan.handle(Done("c"))) == [("f",)]  # one call shows when there is a machine again
+    assert runs(plan.resize(3)) == [("g",), ("h",)]
+    assert plan.resize(3) == []
+    plan.handle(Interrupted())
+    assert plan.resize(9) == []
+
+
+def test_very_many_exclusive_nodes_run_in_several_calls() -> None:
+    nodes = [Node(f"n{number}", exclusive=True) for number in range(MAX_TOGETHER + 3)]
+    plan = Plan(nodes)
+    ((*first,),) = runs(plan.start())
+    assert first == [node.id for node in nodes[:MAX_TOGETHER]]
+    out = [one for id in first for one in plan.handle(Done(id))]
+    assert runs(out) == [tuple(node.id for node in nodes[MAX_TOGETHER:])]
+
+
 def test_after_an_interrupt_nothing_starts_and_what_is_done_is_recorded() -> None:
     plan = Plan([Node("a"), Node("b", "a")])
     plan.start()
@@ -121,15 +159,17 @@ def test_simulated_faults() -> None:
 
 
 def simulate(chance: random.Random) -> None:
-    """One schedule: workers die, results come late, twice or out of order, the plan grows, the budget ends."""
+    """One schedule: workers die, calls run past their limit, results come late, twice or out of order, the plan grows,
+    the room changes, the budget ends.
+    """
     nodes = random_nodes(chance, chance.randint(1, 7), [])
-    plan = Plan(nodes)
+    plan = Plan(nodes, room=chance.choice([None, 1, 2, 4]))
     known = {node.id: node for node in nodes}
     in_flight: list[Run] = []
     recorded: dict[str, str] = {}
     finished: set[str] = set()  # what a worker reported as done before it was recorded as anything else
     attempts: dict[str, int] = {}
-    interrupted = False
+    interrupted = spent = False
     grown = 0
 
     def follow(out: list[Instruction]) -> bool:
@@ -140,6 +180,8 @@ def simulate(chance: random.Random) -> None:
                 recorded[one.id] = one.status
             elif isinstance(one, Run):
                 assert not interrupted
+                assert one.exclusive or plan.room is None or len(in_flight) < plan.room, "more than there is room for"
+                assert not spent or one.exclusive or known[one.ids[0]].always, "started without a budget"
                 for id in one.ids:
                     attempts[id] = attempts.get(id, 0) + 1
                     assert attempts[id] <= MAX_ATTEMPTS
@@ -167,9 +209,12 @@ def simulate(chance: random.Random) -> None:
             interrupted = True
             ended = follow(plan.handle(Interrupted()))
         elif chance.random() < 0.02:
+            spent = True
             follow(plan.handle(OutOfBudget()))
             ended = all(id in recorded for id in known)
         else:
+            if plan.room is not None and chance.random() < 0.1:
+                follow(plan.resize(chance.choice([1, 2, 4])))
             run = in_flight.pop(chance.randrange(len(in_flight)))
             fate = chance.random()
             for id in chance.sample(run.ids, len(run.ids)):
@@ -194,18 +239,20 @@ def random_nodes(chance: random.Random, count: int, before: list[str]) -> list[N
     nodes = []
     for _ in range(count):
         parent = chance.choice(known) if known and chance.random() < 0.7 else None
-        node = Node(f"n{len(known)}", parent, chance.random() < 0.25)
+        node = Node(f"n{len(known)}", parent, chance.random() < 0.25, chance.random() < 0.2)
         nodes.append(node)
         known.append(node.id)
     return nodes
 
 
 def random_end(chance: random.Random, fate: float, id: str, attempt: int) -> list[Done | Failed | Lost]:
-    """How one attempt ends; a lost one may turn out to have finished after all."""
+    """How one attempt ends; a lost one, or one that was ended at its limit, may turn out to have finished after all."""
     if fate < 0.6:
         return [Done(id, attempt)] * chance.choice([1, 1, 1, 2])
-    if fate < 0.75:
+    if fate < 0.7:
         return [Failed(id, "no", attempt)]
+    if fate < 0.75:
+        return [Failed(id, "did not end within 5 s", attempt), *[Done(id, attempt)] * chance.choice([0, 1])]
     if fate < 0.95:
         return [Lost(id, "killed", attempt)]
     return [Lost(id, "killed", attempt), Done(id, attempt)]

@@ -55,7 +55,7 @@ def test_a_name_gives_the_module_of_the_room() -> None:
 
 def test_an_unknown_name_is_told_with_the_closest_one() -> None:
     with pytest.raises(
-        InputError, match=r"^here: unknown method 'recoverr'; did you mean 'recover'\? known: export_onnx"
+        InputError, match=r"^here: unknown method 'recoverr'; did you mean 'recover'\? known: convert_fp16, export_onnx"
     ):
         plugins.load("rayopt.methods", "recoverr", "here")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from rayopt.errors import InputError, RayoptError
+from rayopt.errors import InputError, RayoptError, input_error
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -33,16 +33,27 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml|MODEL.onnx")
+@click.option("--data", help="For a model: rows to compare on, FILE.npz|npy|csv|parquet or package.module:function.")
+@click.option("--target", help="For a model: the column or array of the data with the labels, if it has some.")
+@click.option("--max-drop", type=float, help="For a model: how much worse the metric may get.  [default: 0.01]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]")
 @click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run(
-    job: Path, out: Path | None, address: str | None, assignments: tuple[str, ...], overwrite: bool, as_json: bool
+    job: Path,
+    data: str | None,
+    target: str | None,
+    max_drop: float | None,
+    out: Path | None,
+    address: str | None,
+    assignments: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
-    """Run a job file to its end.
+    """Run a job file to its end, or make a model smaller and faster without one.
 
     What was finished before is not done again: an interrupted run goes on where it was.
     """
@@ -51,9 +62,12 @@ def run(
         from rayopt.cli.progress import progress
         from rayopt.cli.show import show_summary
 
+        given = _job(job, {"--data": data, "--target": target, "--max-drop": max_drop})
         # stdout is for results: what a user's code or Ray prints meanwhile is progress.
         with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
-            summary = api.run(job, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher)
+            summary = api.run(
+                given, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher
+            )
         show_summary(summary, api.run_folder(out, summary["name"]), as_json)
 
 
@@ -146,6 +160,52 @@ def runs_compare(folders: tuple[Path, ...], as_json: bool) -> None:
         from rayopt.cli.show import show_comparison
 
         show_comparison(folders, as_json)
+
+
+@cli.group()
+def cache() -> None:
+    """Look at the cache of finished work, or make it smaller."""
+
+
+@cache.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def cache_info(as_json: bool) -> None:
+    """Show where the cache is and what it holds."""
+    with _exit_codes(as_json):
+        from rayopt.cli.cache import show_info
+
+        show_info(as_json)
+
+
+@cache.command("prune")
+@click.option("--to", "size", metavar="SIZE", help="Until the rest is no larger, such as 800MB.  [default: the limit]")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option(
+    "--older-than", "days", type=click.FloatRange(min=0), metavar="DAYS", help="What was not used for so long."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was freed as JSON.")
+def cache_prune(size: str | None, everything: bool, days: float | None, as_json: bool) -> None:
+    """Drop the results that were not used for the longest time; those of runs under way stay."""
+    with _exit_codes(as_json):
+        from rayopt.cli.cache import prune
+
+        prune(size, everything, days, as_json)
+
+
+def _job(path: Path, options: dict[str, Any]) -> Path | dict[str, Any]:
+    """The job file, or the job that a model file stands for together with the options that only go with one."""
+    if path.suffix == ".onnx":
+        from rayopt.loading import job_of_model
+
+        if not path.is_file():
+            raise input_error(str(path), "there is no such file", "give the path of an ONNX model or a job file")
+        if options["--target"] is not None and options["--data"] is None:
+            raise input_error("--target", "there is no data", "add --data FILE")
+        return job_of_model(path, options["--data"], options["--target"], options["--max-drop"])
+    for name, value in options.items():
+        if value is not None:
+            raise input_error(name, "goes with a model file, and this is a job file", "write it into the job")
+    return path
 
 
 _SIGNALS: dict[int, Any] = {}

@@ -42,9 +42,20 @@ def show_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> Non
     tried, failed = len(summary["candidates"]), len(summary["failed"])
     click.echo(f"{tried} candidates measured, {failed} failed; {summary['seconds']:.0f} s")
     click.echo(headline(summary))
+    _choices(summary)
     if summary.get("caution"):
         click.echo(f"caution: {summary['caution']}")
     click.echo(f"report: {folder / 'report.html'}")
+
+
+def _choices(summary: Mapping[str, Any]) -> None:
+    """The smallest, fastest and best balanced models, where they are not all the recommended one."""
+    best = (summary["recommended"] or {}).get("id")
+    for name, id in (summary.get("choices") or {}).items():
+        if id is not None and id != best:
+            click.echo(f"{name:>11} {id}: artifacts/{id}")
+    for line in summary.get("stopped") or ():
+        click.echo(f"    stopped: {line}")
 
 
 def show_methods(as_json: bool) -> None:

@@ -23,8 +23,9 @@ def prune_channels(
     """Prunes `module` in place to `keep` of its channels, or the layers of `widths` to what is given for each.
 
     The channels with the least L2 norm over their dependency group go first. Widths are multiples of `round_to` where a
-    layer has that many; the outputs keep their shape. Gives the achieved widths, parameters and multiply-accumulates;
-    raises StepError when nothing was pruned or the model cannot be traced.
+    layer has that many; the outputs keep their shape. Gives the achieved widths, parameters and multiply-accumulates,
+    and the layers that stay whole, with those among them that only the rounding left so; raises StepError when nothing
+    was pruned or the model cannot be traced.
     """
     import torch_pruning
 
@@ -37,7 +38,8 @@ def prune_channels(
             before = _account(torch_pruning, module, example)
             shape, last = _run(module, layers.values(), example)
             graph = torch_pruning.DependencyGraph().build_dependency(module, example, verbose=False)
-            chosen = list(_chosen(torch_pruning, graph, last, keep, wanted, round_to))
+            stuck: list[nn.Module] = []
+            chosen = list(_chosen(torch_pruning, graph, last, keep, wanted, round_to, stuck))
             for root, handler, channels in chosen:
                 group = graph.get_pruning_group(root, handler, channels)
                 if graph.check_pruning_group(group):  # every layer of it keeps some channels
@@ -54,6 +56,7 @@ def prune_channels(
     return {
         "widths": {name: [old[name], achieved[name]] for name in layers if old[name] != achieved[name]},
         "unpruned": [name for name in layers if old[name] == achieved[name]],
+        "unpruned_by_rounding": [name for name, layer in layers.items() if layer in stuck],
         "macs_share": after[0] / before[0],
         "parameters_before": before[1],
         "parameters_after": after[1],
@@ -66,9 +69,18 @@ def cannot_be_pruned(module: nn.Module, error: Exception) -> str:
 
 
 def _chosen(
-    torch_pruning: Any, graph: Any, last: nn.Module | None, keep: float, wanted: Mapping[nn.Module, int], round_to: int
+    torch_pruning: Any,
+    graph: Any,
+    last: nn.Module | None,
+    keep: float,
+    wanted: Mapping[nn.Module, int],
+    round_to: int,
+    stuck: list[nn.Module],
 ) -> Iterator[tuple[nn.Module, Any, list[int]]]:
-    """The channels to prune by the first layer of their group, with the library's handle; all as weighed beforehand."""
+    """The channels to prune by the first layer of their group, with the library's handle; all as weighed beforehand.
+
+    Layers that would lose some but for `round_to` are added to `stuck`.
+    """
     importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
     for group in graph.get_all_groups(root_module_types=[_ConvNd, nn.Linear]):
         makers = [dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)]
@@ -79,7 +91,10 @@ def _chosen(
             continue
         root, handler = group[0].dep.target.module, group[0].dep.handler
         parts = _parts(graph, group)
-        width = _rounded(min(given) if given else _width(root) * keep, round_to, parts)
+        target = min(given) if given else _width(root) * keep
+        width = _rounded(target, round_to, parts)
+        if not 0 < width < _width(root) and 0 < _rounded(target, 1, parts) < _width(root):
+            stuck += makers
         if 0 < width < _width(root) and _width(root) % parts == 0:
             # (parts, channels of one): each part loses the same ones
             order = importance(group).view(parts, -1).mean(dim=0).argsort()
@@ -103,9 +118,9 @@ def _parts(graph: Any, group: Any) -> int:
 
 
 def _rounded(width: float, round_to: int, parts: int) -> int:
-    """The largest multiple of both that is not above `width`; 0 where there is none."""
+    """The largest multiple of both that is not above `width`, but one of them at least: a layer is not left whole."""
     step = math.lcm(round_to, parts)
-    return int(width + 1e-9) // step * step
+    return max(step, int(width + 1e-9) // step * step)
 
 
 def _run(module: nn.Module, layers: Iterable[nn.Module], example: Tensor) -> tuple[torch.Size, nn.Module | None]:

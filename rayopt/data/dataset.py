@@ -11,87 +11,132 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rayopt.data.rows import Rows, arrays_of, like
 from rayopt.data.settings import SplitSettings
 from rayopt.errors import Fault, InputError, input_error
 
 Array = npt.NDArray[Any]
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "unlabeled"]
 SPLITS = ("train", "calibration", "selection", "test")
+LEAST_UNLABELED = 8
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: x `(rows, *features)`; y `(rows,)`, class numbers or float32 targets."""
+    """Rows of one split: x `(rows, *features)`; y `(rows, ...)`, class numbers or float32 targets, or no labels."""
 
-    x: Array
-    y: Array
+    x: Rows
+    y: Array | None
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self.x)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """train fits, calibration sets quantisation ranges, selection chooses, test is read once to report."""
+    """train fits, calibration sets quantisation ranges, selection chooses, test is read once to report.
+
+    `generated` rows stand in where the job has no data: they can prove a model equal, but not good.
+    """
 
     name: str
     task: Task
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     sha256: str
+    generated: bool = False
 
     @property
-    def outputs_count(self) -> int:
-        """The number of outputs that a model of this data has: one per class, or one."""
-        return len(self.classes) if self.task == "classification" else 1
+    def output_shape(self) -> tuple[int, ...] | None:
+        """The shape of a model's output for one row: one per class, or as the targets are; None without labels."""
+        y = self.splits["train"].y
+        if y is None:
+            return None
+        if self.task == "classification":
+            return (len(self.classes), *y.shape[1:])
+        return y.shape[1:] or (1,)
 
     def __getitem__(self, split: str) -> Split:
         return self.splits[split]
 
 
-def build(name: str, x: Array, y: Array, task: str, split: SplitSettings, seed: int, place: str) -> Dataset:
+def build(
+    name: str,
+    x: Rows,
+    y: Array | None,
+    task: str,
+    split: SplitSettings,
+    seed: int,
+    place: str,
+    generated: bool = False,
+) -> Dataset:
     """Checks arrays and splits them; raises InputError with every fault found."""
-    faults = _shape_faults(x, y, place)
+    faults = [fault for part, array in arrays_of(x).items() for fault in _feature_faults(array, part, place)]
+    faults += _count_faults(x, y, place)
     if faults:
         raise InputError(faults)
     found_task: Task = _infer_task(y) if task == "auto" else task  # type: ignore[assignment]
-    faults = _value_faults(x, y, found_task, place)
+    faults = [fault for part, array in arrays_of(x).items() for fault in _value_faults(array, part, place)]
+    faults += _target_faults(y, found_task, place)
     if faults:
         raise InputError(faults)
     classes: tuple[str, ...] = ()
-    if found_task == "classification":
-        values, y = np.unique(y, return_inverse=True)
+    if found_task == "unlabeled" or y is None:
+        y = None
+    elif found_task == "classification":
+        values, numbers = np.unique(y, return_inverse=True)
         classes = tuple(str(value) for value in values)
-        y = y.astype(np.int64)
+        y = numbers.reshape(y.shape).astype(np.int64)
     else:
         y = y.astype(np.float32)
-    parts = _split_rows(y if classes else None, len(y), split, seed, place)
-    splits = {part: Split(_fixed(x[rows]), _fixed(y[rows])) for part, rows in parts.items()}
-    return Dataset(name, found_task, classes, splits, _hash(splits, classes))
+    labels = y if classes and y is not None and y.ndim == 1 else None  # maps of classes are split as they come
+    least = LEAST_UNLABELED if y is None else max(20, 4 * len(classes) if labels is not None else 4)
+    parts = _split_rows(labels, len(x), least, split, seed, place)
+    splits = {part: Split(_taken(x, rows), None if y is None else _fixed(y[rows])) for part, rows in parts.items()}
+    return Dataset(name, found_task, classes, splits, _hash(splits, classes), generated)
 
 
-def _infer_task(y: Array) -> Task:
+def _infer_task(y: Array | None) -> Task:
     """Text, booleans and few whole numbers are classes; everything else is a quantity."""
+    if y is None:
+        return "unlabeled"
     if y.dtype.kind in "OUSb":
         return "classification"
-    if y.dtype.kind in "iu" and len(np.unique(y)) <= max(20, int(len(y) ** 0.5)):
+    if y.dtype.kind in "iu" and len(np.unique(y)) <= max(20, int(y.size**0.5)):
         return "classification"
     return "regression"
 
 
-def _shape_faults(x: Array, y: Array, place: str) -> list[Fault]:
+def _feature_faults(x: Array, name: str, place: str) -> list[Fault]:
+    what = f"features {name!r}" if name else "features"
     faults = []
     if x.dtype.kind not in "fiub":
-        faults.append(Fault(place, f"features are of type {x.dtype}", "give numbers"))
-    if x.ndim < 2:
-        faults.append(Fault(place, f"features have shape {x.shape}", "give one row per example: (rows, features...)"))
+        faults.append(Fault(place, f"{what} are of type {x.dtype}", "give numbers"))
+    if x.ndim < (1 if name else 2):
+        faults.append(Fault(place, f"{what} have shape {x.shape}", "give one row per example: (rows, features...)"))
+    return faults
+
+
+def _count_faults(x: Rows, y: Array | None, place: str) -> list[Fault]:
+    """Whether features and targets have the same rows."""
+    faults = []
+    counts = {name: len(array) for name, array in arrays_of(x).items() if array.ndim}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+        faults.append(Fault(place, f"the features have different numbers of rows: {told}", "make them match"))
+    if y is None:
+        return faults
     if y.ndim == 2 and y.shape[1] == 1:
         faults.append(Fault(place, f"the target has shape {y.shape}", "give shape (rows,); flatten it"))
-    elif y.ndim != 1:
+    elif not y.ndim or (y.ndim > 1 and y.dtype.kind not in "fiub"):
         faults.append(Fault(place, f"the target has shape {y.shape}", "give one value per row: (rows,)"))
-    if x.ndim and y.ndim and len(x) != len(y):
+    if counts and y.ndim and len(x) != len(y):
         faults.append(Fault(place, f"there are {len(x)} rows of features but {len(y)} targets", "make them match"))
     return faults
+
+
+def _taken(x: Rows, rows: Array) -> Rows:
+    return like(x, {name: _fixed(array[rows]) for name, array in arrays_of(x).items()})
 
 
 def _fixed(array: Array) -> Array:
@@ -101,25 +146,33 @@ def _fixed(array: Array) -> Array:
     return array
 
 
-def _value_faults(x: Array, y: Array, task: Task, place: str) -> list[Fault]:
-    faults = []
-    features = tuple(range(1, x.ndim))
-    bad = 0 if x.dtype.kind in "iub" else int((~np.isfinite(x)).any(axis=features).sum())
-    if bad:
-        faults.append(Fault(place, f"{bad} of {len(x)} rows have NaN or infinite features", "drop or impute them"))
-    faults += _target_faults(y, place)
+def _value_faults(x: Array, name: str, place: str) -> list[Fault]:
+    if x.dtype.kind in "iub":
+        return []
+    bad = int((~np.isfinite(x)).any(axis=tuple(range(1, x.ndim))).sum())
+    what = f"NaN or infinite features{f' {name!r}' if name else ''}"
+    return [Fault(place, f"{bad} of {len(x)} rows have {what}", "drop or impute them")] if bad else []
+
+
+def _target_faults(y: Array | None, task: Task, place: str) -> list[Fault]:
+    if task == "unlabeled":
+        return []
+    if y is None:
+        return [Fault(place, f"there are no targets for {task}", "name the `target:`, or set `task: unlabeled`")]
+    faults = _odd_targets(y, place)
     if not faults and task == "classification" and len(np.unique(y)) == 1:
-        faults.append(Fault(place, f"the target has a single class ({y[0]})", "give at least two classes"))
+        faults.append(Fault(place, f"the target has a single class ({y.flat[0]})", "give at least two classes"))
     if task == "regression" and y.dtype.kind not in "fiub":
         faults.append(Fault(place, f"targets of type {y.dtype} cannot be regressed", "set `task: classification`"))
     return faults
 
 
-def _target_faults(y: Array, place: str) -> list[Fault]:
+def _odd_targets(y: Array, place: str) -> list[Fault]:
+    """Targets that are missing, not finite, or of several types."""
     if y.dtype.kind == "f":
         with np.errstate(over="ignore"):
             bad = int((~np.isfinite(y.astype(np.float32))).sum())
-        return [Fault(place, f"{bad} of {len(y)} targets are NaN or infinite", "drop those rows")] if bad else []
+        return [Fault(place, f"{bad} of {y.size} targets are NaN or infinite", "drop those rows")] if bad else []
     if y.dtype.kind != "O":
         return []
     if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in y):
@@ -131,14 +184,15 @@ def _target_faults(y: Array, place: str) -> list[Fault]:
     return [Fault(place, f"the targets are of type {names}", "give all as text, or all as numbers")]
 
 
-def _split_rows(labels: Array | None, rows: int, split: SplitSettings, seed: int, place: str) -> dict[str, Array]:
+def _split_rows(
+    labels: Array | None, rows: int, least: int, split: SplitSettings, seed: int, place: str
+) -> dict[str, Array]:
     """Row numbers of each split, each class in its share (largest remainder), the same for the same seed."""
     shares = {"test": split.test, "selection": split.selection, "calibration": split.calibration}
     if split.problem:
         raise input_error(place, split.problem, "leave at least 5 % to train on")
-    minimum = max(20, 4 * (int(labels.max()) + 1 if labels is not None else 1))
-    if rows < minimum:
-        raise input_error(place, f"has {rows} rows, fewer than the splits need ({minimum})", "give more data")
+    if rows < least:
+        raise input_error(place, f"has {rows} rows, fewer than the splits need ({least})", "give more data")
     generator = np.random.default_rng(seed)
     order = generator.permutation(rows)
     if labels is not None:
@@ -172,7 +226,8 @@ def _spread_classes(order: Array, labels: Array) -> Array:
 def _hash(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
     total = hashlib.sha256(repr(classes).encode())
     for part in SPLITS:
-        for array in (splits[part].x, splits[part].y):
-            total.update(f"{part} {array.shape} {array.dtype.str}".encode())
+        y = splits[part].y
+        for name, array in (*arrays_of(splits[part].x).items(), *([] if y is None else [("", y)])):
+            total.update(f"{part}{name and f' {name}'} {array.shape} {array.dtype.str}".encode())
             total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()

@@ -12,7 +12,7 @@ from rayopt.spec import Document, Settings
 from rayopt.yamltext import Location
 
 BUILT_IN = ("digits", "mnist5k")
-SUFFIXES = (".npz", ".csv", ".parquet")
+SUFFIXES = (".npz", ".npy", ".csv", ".parquet")
 
 Share = Annotated[float, Field(gt=0, lt=0.9)]
 
@@ -32,13 +32,13 @@ class SplitSettings(Settings):
 
 
 class DataSettings(Settings):
-    """`source` is a built-in set, a file (.npz, .csv, .parquet) or `package.module:function`."""
+    """`source` is a built-in set, a file (.npz, .npy, .csv, .parquet) or `package.module:function`."""
 
     source: str
     args: dict[str, Any] = Field({})
     target: str | None = None
     features: str | list[str] | None = None
-    task: Literal["auto", "classification", "regression"] = "auto"
+    task: Literal["auto", "classification", "regression", "unlabeled"] = "auto"
     dtype: Literal["float32", "int64"] = "float32"
     split: SplitSettings = SplitSettings()
 
@@ -60,7 +60,7 @@ def _source_faults(settings: DataSettings, document: Document, at: Location) -> 
         known = [*BUILT_IN, *(f"FILE{one}" for one in SUFFIXES), "package.module:function"]
         return [document.fault((*at, "source"), f"unknown data source {source!r}", did_you_mean(source, known))]
     faults = document.file_faults((*at, "source"), source)
-    if settings.target is None and suffix != ".npz":
-        remedy = "add `target: COLUMN`"
+    if settings.target is None and suffix in (".csv", ".parquet") and settings.task != "unlabeled":
+        remedy = "add `target: COLUMN`, or `task: unlabeled` to compare models by their outputs"
         faults.append(document.fault((*at, "target"), "does not say which column is the target", remedy))
     return faults

@@ -9,31 +9,39 @@ from typing import Any
 import numpy as np
 
 from rayopt.data.dataset import Array, Dataset, build
+from rayopt.data.rows import Columns, Rows, arrays_of, like
 from rayopt.data.settings import DataSettings
 from rayopt.errors import InputError, did_you_mean, input_error
 from rayopt.plugins import importable, locate
 
-Arrays = tuple[Array, Array]
+Arrays = tuple[Rows, Array | None]
 
 
 def load(settings: DataSettings, folder: Path, seed: int, place: str) -> Dataset:
     """The job's data, checked and split; raises InputError naming `place` for anything that is wrong with it."""
     x, y = _read(settings, folder, place)
-    return build(
-        Path(settings.source).name, _as(settings.dtype, x, place), y, settings.task, settings.split, seed, place
-    )
+    single = not isinstance(x, Columns)
+    x = like(x, {name: _as(settings.dtype, array, place, single) for name, array in arrays_of(x).items()})
+    return build(Path(settings.source).name, x, y, settings.task, settings.split, seed, place)
 
 
-def arrays(settings: DataSettings, folder: Path, place: str) -> Arrays:
+def arrays(settings: DataSettings, folder: Path, place: str) -> tuple[Array, Array]:
     """All rows of the job's data in their own order: features `(rows, features)` in the wanted type, and targets."""
     x, y = _read(settings, folder, place)
-    x = _as(settings.dtype, x, place)
+    if isinstance(x, Columns):
+        raise input_error(place, "holds several arrays of features", "name one in `features:`")
+    if y is None:
+        raise input_error(place, "has no targets", "name the `target:`")
+    x = _as(settings.dtype, x, place, single=True)
     return (x.reshape(len(x), -1) if x.ndim > 2 else x), y
 
 
-def _as(dtype: str, x: Array, place: str) -> Array:
-    """Features in the wanted type; what cannot be had in it is left for the checks to tell, or told here."""
-    if x.dtype.kind not in "fiub":
+def _as(dtype: str, x: Array, place: str, single: bool) -> Array:
+    """Features in the wanted type; what cannot be had in it is left for the checks to tell, or told here.
+
+    Of several inputs the whole numbers stay so: they are numbers of tokens, or masks.
+    """
+    if x.dtype.kind not in "fiub" or (not single and x.dtype.kind in "iub"):
         return x
     if dtype == "int64" and x.dtype.kind == "f" and not (np.array_equal(x, np.trunc(x)) and np.all(np.abs(x) < 2**63)):
         raise input_error(place, "features are not all whole numbers", "leave `dtype: int64` out")
@@ -80,21 +88,26 @@ def _from_npz(path: Path, settings: DataSettings, place: str) -> Arrays:
         if isinstance(archive, np.ndarray):
             remedy = "write it with np.savez(x=..., y=...)"
             raise input_error(place, f"{path.name} holds one array without a name", remedy)
-        target = settings.target or "y"
+        target = settings.target or ("y" if "y" in archive.files and settings.task != "unlabeled" else None)
         features = _features_in(archive.files, target) if settings.features is None else settings.features
-        if isinstance(features, list):
-            raise input_error(place, "features of an .npz file are one array", "write `features: NAME`")
-        for name, key in ((target, "target"), (features, "features")):
+        names = [features] if isinstance(features, str) else features
+        for name, key in (*[(target, "target")] * bool(target), *((name, "features") for name in names)):
             if name not in archive.files:
-                remedy = did_you_mean(name, archive.files)
+                remedy = did_you_mean(name or "", archive.files)
                 raise input_error(place, f"{path.name} has no array {name!r} for `{key}`", remedy)
-        return archive[features], archive[target]
+        x = archive[features] if isinstance(features, str) else Columns({name: archive[name] for name in names})
+        return x, archive[target] if target else None
 
 
-def _features_in(names: list[str], target: str) -> str:
-    """The array that holds the features where the job does not say: x, X, or the only other one."""
-    others = [name for name in names if name != target]
-    return next((name for name in ("x", "X") if name in others), others[0] if len(others) == 1 else "x")
+def _features_in(names: list[str], target: str | None) -> str | list[str]:
+    """The arrays that hold the features where the job does not say: x, X, or all others."""
+    others = [name for name in names if name not in (target, "y")]
+    named = next((name for name in ("x", "X") if name in others), None)
+    return named or (others[0] if len(others) == 1 else others or "x")
+
+
+def _from_npy(path: Path, settings: DataSettings, place: str) -> Arrays:
+    return np.load(path, allow_pickle=False), None
 
 
 def _from_csv(path: Path, settings: DataSettings, place: str) -> Arrays:
@@ -112,9 +125,9 @@ def _from_parquet(path: Path, settings: DataSettings, place: str) -> Arrays:
 def _from_table(table: Any, path: Path, settings: DataSettings, place: str) -> Arrays:
     columns = [str(column) for column in table.columns]
     table.columns = columns
-    target = str(settings.target)
+    target = settings.target
     wanted = [settings.features] if isinstance(settings.features, str) else settings.features
-    for name in [target, *(wanted or [])]:
+    for name in [*([] if target is None else [target]), *(wanted or [])]:
         if name not in columns:
             raise input_error(place, f"{path.name} has no column {name!r}", did_you_mean(name, columns))
     if target in (wanted or []):
@@ -126,17 +139,27 @@ def _from_table(table: Any, path: Path, settings: DataSettings, place: str) -> A
     if text:
         remedy = "encode them as numbers, or list the numeric ones under `features:`"
         raise input_error(place, f"columns {', '.join(text[:5])} of {path.name} are not numeric", remedy)
+    x = _numbers(features)
+    if target is None:
+        return x, None
     y = table[target]
     if y.isna().any():
         raise input_error(place, f"column {target!r} has {int(y.isna().sum())} missing values", "drop those rows")
-    numeric = y.dtype.kind in "fiub"
+    return x, y.to_numpy() if y.dtype.kind in "fiub" else y.to_numpy(dtype=object).astype(str)
+
+
+def _numbers(features: Any) -> Array:
+    """The columns of a table as one array `(rows, columns)`: whole numbers where all are."""
     whole = all(column.dtype.kind in "iub" and not column.isna().any() for _, column in features.items())
-    x = features.to_numpy(dtype=np.int64) if whole else features.to_numpy(dtype=np.float64, na_value=np.nan)
-    return x, y.to_numpy() if numeric else y.to_numpy(dtype=object).astype(str)
+    x: Array = features.to_numpy(dtype=np.int64) if whole else features.to_numpy(dtype=np.float64, na_value=np.nan)
+    return x
 
 
 def _from_function(settings: DataSettings, folder: Path, place: str) -> Arrays:
-    """Calls the user's function; it returns (x, y), a dict with "x" and "y", or a map-style torch dataset."""
+    """Calls the user's function; it returns (x, y), a dict with "x" and "y", or a map-style torch dataset.
+
+    x is an array, or a dict of arrays by input name; without y, or with None for it, there are no labels.
+    """
     with importable(folder):
         function = locate(settings.source, place)
         if not callable(function):
@@ -153,10 +176,15 @@ def _from_function(settings: DataSettings, folder: Path, place: str) -> Arrays:
 
 
 def _as_arrays(value: Any, place: str) -> Arrays:
-    if isinstance(value, dict) and {"x", "y"} <= set(value):
-        return np.asarray(value["x"]), np.asarray(value["y"])
+    if isinstance(value, dict) and "x" in value:
+        value = (value["x"], value.get("y"))
+    if isinstance(value, np.ndarray):
+        value = (value, None)
     if isinstance(value, tuple) and len(value) == 2:
-        return np.asarray(value[0]), np.asarray(value[1])
+        x, y = value
+        named = isinstance(x, dict) and x and all(isinstance(name, str) for name in x)
+        inputs = Columns({name: np.asarray(array) for name, array in x.items()}) if named else np.asarray(x)
+        return inputs, None if y is None else np.asarray(y)
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, str | bytes | dict):
         rows = [value[index] for index in range(len(value))]
         if rows and all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
@@ -168,6 +196,7 @@ def _as_arrays(value: Any, place: str) -> Arrays:
 SETS: dict[str, Callable[[str], Arrays]] = {"digits": _digits, "mnist5k": _mnist5k}
 READERS: dict[str, Callable[[Path, DataSettings, str], Arrays]] = {
     ".npz": _from_npz,
+    ".npy": _from_npy,
     ".csv": _from_csv,
     ".parquet": _from_parquet,
 }

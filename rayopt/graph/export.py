@@ -11,16 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from rayopt.data.rows import Columns, Rows, arrays_of
 from rayopt.errors import StepError
-from rayopt.graph.verify import Array, difference, probes
+from rayopt.graph.verify import difference, probes
 from rayopt.models.onnx_model import MODEL, predict, session
 from rayopt.records import Artifact
 
 INPUT, OUTPUT = "input", "output"
 
 
-def export(module: nn.Module, rows: Array, exporters: Sequence[str], opset: int, seed: int) -> Artifact:
+def export(module: nn.Module, rows: Rows, exporters: Sequence[str], opset: int, seed: int) -> Artifact:
     """The first exporter's file that is proven equal; raises StepError with every exporter's reason when none is."""
+    if isinstance(rows, Columns):
+        raise StepError("models with several inputs cannot be exported here: give the ONNX file")
     inputs = probes(rows, seed)
     reasons = []
     for exporter in exporters:
@@ -59,11 +62,11 @@ def _export(module: nn.Module, example: torch.Tensor, exporter: str, opset: int)
         raise StepError(f"{type(error).__name__}: {first}") from error
 
 
-def _proven(module: nn.Module, artifact: Artifact, inputs: Sequence[Array]) -> float:
+def _proven(module: nn.Module, artifact: Artifact, inputs: Sequence[Rows]) -> float:
     running = session(artifact, optimize=False)
     worst = 0.0
     for rows in inputs:
         with torch.no_grad():
-            wanted = module(torch.tensor(rows)).numpy()
+            wanted = module(torch.tensor(arrays_of(rows)[""])).numpy()
         worst = max(worst, difference(wanted, predict(running, rows)))
     return worst

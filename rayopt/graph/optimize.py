@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rayopt.data.rows import Rows
 from rayopt.errors import StepError
 from rayopt.graph.child import run_tool
-from rayopt.graph.verify import Array, probes, same_outputs
+from rayopt.graph.verify import probes, same_outputs
 from rayopt.models.onnx_model import MODEL, from_proto, node_count, to_proto
 from rayopt.records import Artifact
 
 
-def optimize(model: Artifact, tools: Sequence[str], rows: Array, seed: int) -> Artifact:
+def optimize(model: Artifact, tools: Sequence[str], rows: Rows, seed: int) -> Artifact:
     """The model after the tools that helped; its notes tell what each tool did. `rows` are inputs to verify on."""
     before = from_proto(to_proto(model))
     inputs = probes(rows, seed)

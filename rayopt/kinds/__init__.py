@@ -2,10 +2,10 @@
 
 A kind is a module with
 
-    Job                        a `JobSettings` class: the fields of the job file
-    check(job, document)       the faults that show without loading data or model
-    prepare(job, document)     loads and checks what the job names; raises InputError; nothing is written yet
-    run(prepared, desk)        does the work and returns the summary
+    Job                              a `JobSettings` class: the fields of the job file
+    check(job, document)             the faults that show without loading data or model
+    prepare(job, document, cache)    loads and checks what the job names; raises InputError; writes into the cache only
+    run(prepared, desk)              does the work and returns the summary
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rayopt.spec import Document, Settings, validate
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
+    from rayopt.runs.cache import Cache
 
 
 class JobSettings(Settings):
@@ -46,7 +47,7 @@ class Kind(Protocol):
 
     def check(self, job: Any, document: Document) -> list[Fault]: ...
 
-    def prepare(self, job: Any, document: Document) -> Prepared: ...
+    def prepare(self, job: Any, document: Document, cache: Cache) -> Prepared: ...
 
     def run(self, prepared: Any, desk: Desk) -> dict[str, Any]: ...
 

@@ -17,6 +17,7 @@ from rayopt.spec import Document, Settings
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
+    from rayopt.runs.cache import Cache
     from rayopt.searching import Search
 
 OWN_STRATEGIES = ("grid", "halving", "random")
@@ -104,7 +105,7 @@ def _strategies() -> list[str]:
         return []
 
 
-def prepare(job: Job, document: Document) -> Search:
+def prepare(job: Job, document: Document, cache: Cache) -> Search:
     """Makes the estimator and loads the data; raises InputError with the faults of all."""
     from rayopt.data.sources import arrays
     from rayopt.searching import Search

@@ -7,6 +7,7 @@ A method is a module with
     Params            a `Settings` class: the parameters, with defaults and limits
     apply(model, params, context) -> Artifact     raises StepError when there is no usable result
     need(params) -> Need                          optional: what it asks of the node; one CPU otherwise
+    preserves                                     optional: True where the outputs are proven to stay equal
 
 Its docstring's first line is what `rayopt methods` shows.
 """

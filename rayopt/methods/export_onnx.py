@@ -13,6 +13,7 @@ from rayopt.spec import Settings
 accepts = "torch"
 gives = "onnx"
 version = 1
+preserves = True
 
 
 class Params(Settings):

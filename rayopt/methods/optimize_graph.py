@@ -13,6 +13,7 @@ from rayopt.spec import Settings
 accepts = "onnx"
 gives = "onnx"
 version = 1
+preserves = True
 
 
 class Params(Settings):

@@ -1,23 +1,21 @@
-"""Quantises weights to 8 bits and activations as they come: for transformers; slow for convolutions."""
+"""Quantises weights to 8 bits and activations as they come: for transformers, perceptrons and LSTMs."""
 
 from __future__ import annotations
 
-from pydantic import Field
-
+from rayopt.compress.settings import DynamicSettings
 from rayopt.methods import Context
 from rayopt.records import Artifact
-from rayopt.spec import Settings
 
 accepts = "onnx"
 gives = "onnx"
-version = 1
+version = 2
 
 
-class Params(Settings):
-    per_channel: bool = Field(True, description="a scale for each output channel instead of one for the tensor")
+class Params(DynamicSettings):
+    pass
 
 
 def apply(model: Artifact, params: Params, context: Context) -> Artifact:
-    from rayopt.compress.quantize import quantize_dynamic
+    from rayopt.compress.quantize_dynamic import quantize_dynamic
 
-    return quantize_dynamic(model, params.per_channel)
+    return quantize_dynamic(model, params)

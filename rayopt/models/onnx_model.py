@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rayopt.data.rows import Columns, Rows, repeated, told
 from rayopt.errors import StepError, input_error
 from rayopt.records import Artifact
 
@@ -29,11 +30,24 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Signature:
-    """The single input that rayopt feeds: its name, numpy type, and batch size where the file fixes one."""
+    """The inputs of a model: numpy types by name, and the batch size where the file fixes one."""
 
-    name: str
-    dtype: str
+    inputs: Mapping[str, str]
     fixed_batch: int | None
+
+    def feed(self, rows: Rows) -> dict[str, Array]:
+        """Rows as the runtime takes them; raises StepError where they are for other inputs."""
+        if not isinstance(rows, Columns):
+            if len(self.inputs) != 1:
+                named = ", ".join(self.inputs)
+                raise StepError(
+                    f"the model has {len(self.inputs)} inputs ({named}), the data one: name each in `features:`"
+                )
+            return {name: rows.astype(dtype, copy=False) for name, dtype in self.inputs.items()}
+        if set(rows.arrays) != set(self.inputs):
+            theirs, ours = ", ".join(sorted(self.inputs)), ", ".join(sorted(rows.arrays))
+            raise StepError(f"the model's inputs are {theirs}, the data has {ours}: name them in `features:`")
+        return {name: rows.arrays[name].astype(dtype, copy=False) for name, dtype in self.inputs.items()}
 
 
 def read_file(path: Path, place: str) -> Artifact:
@@ -62,16 +76,22 @@ def read_file(path: Path, place: str) -> Artifact:
     return Artifact("onnx", files)
 
 
-def check_fits(artifact: Artifact, example: Array, outputs: int, place: str) -> None:
-    """Raises InputError unless the model turns `example` rows into `(rows, outputs)`."""
+def check_fits(artifact: Artifact, example: Rows, wanted: tuple[int, ...] | None, place: str) -> None:
+    """Raises InputError unless the model turns `example` into outputs of shape `wanted` for each row (None: any)."""
     remedy = "check the model against the data"
     try:
         result = predict(session(artifact), example)
     except StepError as error:
-        raise input_error(place, f"does not take this data of shape {example.shape}: {error}", remedy) from error
-    fits = [(len(example), outputs)] + ([(len(example),), (len(example), 1)] if outputs <= 2 else [])
-    if result.shape not in fits:
-        raise input_error(place, f"gives {result.shape} for {len(example)} rows", f"the data needs {fits[0]}")
+        raise input_error(place, f"does not take this data of {told(example)}: {error}", remedy) from error
+    if wanted is not None and not fits(result.shape[1:], wanted):
+        raise input_error(
+            place, f"gives {result.shape} for {len(example)} rows", f"the data needs {(len(example), *wanted)}"
+        )
+
+
+def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether outputs of a shape (for one row) are what the data needs; two classes may come as one logit."""
+    return shape == wanted or (wanted in ((1,), (2,)) and shape in ((), (1,)))
 
 
 def from_proto(model: Any, notes: dict[str, Any] | None = None) -> Artifact:
@@ -124,34 +144,47 @@ def session(artifact: Artifact, threads: int = 1, optimize: bool = True) -> Any:
 
 
 def signature(running: Any) -> Signature:
-    """The input of a session; raises StepError for a model with several."""
-    inputs = running.get_inputs()
-    if len(inputs) != 1:
-        raise StepError(f"the model has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}); one is supported")
-    if inputs[0].type not in DTYPES:
-        raise StepError(f"the input {inputs[0].name!r} is of type {inputs[0].type}, which is not supported")
-    batch = inputs[0].shape[0] if inputs[0].shape else None
-    return Signature(inputs[0].name, DTYPES[inputs[0].type], batch if isinstance(batch, int) and batch > 0 else None)
+    """The inputs of a session; raises StepError for what cannot be fed from rows."""
+    inputs: dict[str, str] = {}
+    fixed: set[int] = set()
+    for one in running.get_inputs():
+        if one.type not in DTYPES:
+            raise StepError(f"the input {one.name!r} is of type {one.type}, which is not supported")
+        inputs[one.name] = DTYPES[one.type]
+        fixed |= {dim for dim in one.shape[:1] if isinstance(dim, int) and dim > 0}
+    if len(fixed) > 1:
+        raise StepError(f"the inputs fix different batch sizes: {', '.join(map(str, sorted(fixed)))}")
+    return Signature(inputs, next(iter(fixed), None))
 
 
-def predict(running: Any, x: Array, batch_size: int = 256) -> Array:
-    """The model's first output for all rows of x; raises StepError where the runtime fails on them."""
+def predict(running: Any, x: Rows, batch_size: int = 256) -> Array:
+    """The model's first output for all rows; raises StepError where the runtime fails on them."""
+    return _outputs(running, x, batch_size, [running.get_outputs()[0].name])[0]
+
+
+def predict_all(running: Any, x: Rows, batch_size: int = 256) -> list[Array]:
+    """Every output of the model for all rows; raises StepError as `predict` does."""
+    return _outputs(running, x, batch_size, [one.name for one in running.get_outputs()])
+
+
+def _outputs(running: Any, x: Rows, batch_size: int, names: list[str]) -> list[Array]:
     takes = signature(running)
     size = takes.fixed_batch or batch_size
-    parts = []
+    parts: list[list[Array]] = [[] for _ in names]
     for start in range(0, len(x), size):
-        rows = x[start : start + size].astype(takes.dtype, copy=False)
-        short = size - len(rows) if takes.fixed_batch else 0
-        fed = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)]) if short else rows
+        rows = x[start : start + size]
+        fed = takes.feed(repeated(rows, size) if takes.fixed_batch else rows)
+        wanted = size if takes.fixed_batch else len(rows)
         try:
-            output = running.run(None, {takes.name: fed})[0]
+            found = running.run(names, fed)
         except Exception as error:
             raise StepError(f"ONNX Runtime does not run the model: {_first(error)}") from error
-        if not isinstance(output, np.ndarray) or output.shape[:1] != (len(fed),):
-            shape = output.shape if isinstance(output, np.ndarray) else type(output).__name__
-            raise StepError(f"the model's first output is {shape} for {len(fed)} rows, not one row for each")
-        parts.append(output[: len(rows)])
-    return np.concatenate(parts)
+        for part, name, output in zip(parts, names, found, strict=True):
+            if not isinstance(output, np.ndarray) or output.shape[:1] != (wanted,):
+                shape = output.shape if isinstance(output, np.ndarray) else type(output).__name__
+                raise StepError(f"the model's output {name!r} is {shape} for {wanted} rows, not one row for each")
+            part.append(output[: len(rows)])
+    return [np.concatenate(part) for part in parts]
 
 
 def node_count(model: Any) -> int:

@@ -1,4 +1,7 @@
-"""torch models into and out of artifacts: `weights.safetensors`, and `model.json` with the widths that pruning left."""
+"""torch models into and out of artifacts: `weights.safetensors`, and `model.json` with what pruning left.
+
+That are the widths of layers, and the names of tensors whose zeros stay zero in training.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from rayopt.data.rows import Columns, Rows, told
 from rayopt.errors import input_error
+from rayopt.models.masks import mask, masked
+from rayopt.models.onnx_model import fits
 from rayopt.models.settings import ModelSource
 from rayopt.plugins import importable, locate
 from rayopt.provenance import sources_of
@@ -51,12 +57,13 @@ def build(source: ModelSource, seed: int) -> nn.Module:
 
 
 def to_artifact(module: nn.Module, notes: dict[str, Any] | None = None) -> Artifact:
-    """The module's state and widths as files."""
+    """The module's state, widths and masked tensors as files."""
     from safetensors.torch import save
 
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
     widths = {name: _widths(layer) for name, layer in module.named_modules() if _widths(layer)}
-    shapes = json.dumps({"widths": widths}, sort_keys=True, indent=1)
+    kept = {"masked": masked(module)} if masked(module) else {}
+    shapes = json.dumps({"widths": widths, **kept}, sort_keys=True, indent=1)
     return Artifact("torch", {WEIGHTS: save(state), SHAPES: shapes.encode()}, notes or {})
 
 
@@ -68,15 +75,17 @@ def from_artifact(artifact: Artifact, source: ModelSource, seed: int) -> nn.Modu
     module = build(bare, seed)
     state = load(artifact.files[WEIGHTS])
     layers = dict(module.named_modules())
-    for name, widths in json.loads(artifact.files[SHAPES])["widths"].items():
+    shapes = json.loads(artifact.files[SHAPES])
+    for name, widths in shapes["widths"].items():
         for attribute, value in widths.items():
             setattr(layers[name], attribute, tuple(value) if isinstance(value, list) else value)
     _reshape(module, state)
     module.load_state_dict(state)
+    mask(module, shapes.get("masked", ()))
     return module.eval()
 
 
-def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any, Any]) -> str:
+def fingerprint(source: ModelSource, module: nn.Module, example: Rows) -> str:
     """A hash of what the model is: factory and arguments, layers, initial state, outputs on `example`, source code.
 
     The code is the factory's module and what it imports from its own package or folder.
@@ -87,9 +96,7 @@ def fingerprint(source: ModelSource, module: nn.Module, example: np.ndarray[Any,
     for name, tensor in module.state_dict().items():
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    with torch.no_grad():
-        outputs = module(torch.tensor(example))
-    total.update(np.round(outputs.double().numpy(), 4).tobytes())
+    total.update(np.round(run(module, example).astype(np.float64), 4).tobytes())
     with importable(source.folder):
         total.update(sources_of([str(settings.factory).partition(":")[0]]).sha256.encode())
     return total.hexdigest()
@@ -162,22 +169,37 @@ def _own_tensors(layer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from [(name, buffer) for name, buffer in layer.named_buffers(recurse=False) if name in lasting]
 
 
-def check(source: ModelSource, seed: int, example: np.ndarray[Any, Any], outputs: int) -> nn.Module:
-    """The built model, once it has been seen to turn `example` rows into `(rows, outputs)`; raises InputError."""
+def check(source: ModelSource, seed: int, example: Rows, wanted: tuple[int, ...] | None) -> nn.Module:
+    """The built model, once it has been seen to give outputs of shape `wanted` (None: any) for each row of `example`.
+
+    Raises InputError.
+    """
     module = build(source, seed)
     place = source.place("factory")
     try:
-        with torch.no_grad():
-            result = module(torch.tensor(example))
+        result = run(module, example)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = f"the model does not take this data of shape {example.shape} ({type(error).__name__}: {first})"
+        problem = f"the model does not take this data of {told(example)} ({type(error).__name__}: {first})"
         raise input_error(place, problem, "check `args` against the data") from error
-    shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
-    fits = [(len(example), outputs)] + ([(len(example), 1), (len(example),)] if outputs <= 2 else [])
-    if shape not in fits:
-        raise input_error(place, f"the model gives {shape} for {len(example)} rows", f"the data needs {fits[0]}")
+    if not isinstance(result, np.ndarray) or result.shape[:1] != (len(example),):
+        what = result.shape if isinstance(result, np.ndarray) else type(result).__name__
+        raise input_error(place, f"the model gives {what} for {len(example)} rows", "return one row for each")
+    if wanted is not None and not fits(result.shape[1:], wanted):
+        needed = (len(example), *wanted)
+        raise input_error(place, f"the model gives {result.shape} for {len(example)} rows", f"the data needs {needed}")
     return module
 
 
-__all__ = ["build", "check", "fingerprint", "from_artifact", "to_artifact"]
+def run(module: nn.Module, rows: Rows) -> Any:
+    """The module's outputs for rows, as an array where they are one tensor."""
+    if isinstance(rows, Columns):
+        raise ValueError("it takes one array; models with several inputs can be given as an ONNX file")
+    with torch.no_grad():
+        result = module(torch.tensor(rows))
+    if not isinstance(result, torch.Tensor):
+        return result
+    return (result.float() if result.dtype == torch.bfloat16 else result).numpy()  # numpy has no bfloat16
+
+
+__all__ = ["build", "check", "fingerprint", "from_artifact", "run", "to_artifact"]

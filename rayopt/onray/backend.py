@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +23,35 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrash
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
 from rayopt.errors import InputError, WorkError, input_error
 from rayopt.onray import kept
+from rayopt.onray.limits import Limits, forget
+from rayopt.onray.nodes import Asked, Nodes
 from rayopt.onray.processes import Family
 from rayopt.onray.token import private_token
 from rayopt.provenance import forget_own_modules
+
+JUDGE_S = 2.0  # how often it is looked whether what waits can still run anywhere
+
+
+@dataclass
+class _Sent:
+    """A call that is under way; `until`: when it is given up, if no node has what it asks for by then."""
+
+    id: str
+    asked: Asked
+    limits: Limits
+    until: float | None
+    had_node: bool
 
 
 class OnRay:
     """Calls as tasks. `address` is None for a Ray of our own on this machine, else a running cluster's.
 
-    A call is tried once by Ray: whether it is tried again is the plan's decision.
+    A call is tried once by Ray: whether it is tried again is the plan's decision. What no node has is waited for
+    `patience_s` seconds, $RAYOPT_NODE_WAIT_S by default or not at all: a cluster that grows by itself takes minutes.
     """
 
-    def __init__(self, address: str | None, cpus: int | None = None) -> None:
+    def __init__(self, address: str | None, cpus: int | None = None, patience_s: float | None = None) -> None:
+        self._patience_s = _patience_s() if patience_s is None else patience_s
         self._family: Family | None = None
         self._token: Path | None = None
         self._joined = ray.is_initialized()
@@ -42,41 +63,43 @@ class OnRay:
         url = get_dashboard_url()  # type: ignore[no-untyped-call]
         asks = f" (it asks for the token in {self._token})" if self._token else ""
         self.dashboard: str | None = f"http://{url}{asks}" if url else None
-        self._calls: dict[Any, str] = {}
+        self._calls: dict[Any, _Sent] = {}
         self._refused: list[Report] = []
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        self._nodes: list[dict[str, float]] = [node["Resources"] for node in nodes if node["Alive"]]
+        self._nodes = Nodes()
+        self._judged = time.monotonic()
+        self._run = uuid.uuid4().hex
+
+    @property
+    def room(self) -> int:
+        return self._nodes.room
 
     def put(self, value: Any) -> Handle:
         return Handle(ray.put(value))
 
     def submit(self, call: Call) -> Handle:
-        asked = self._asked(call)
-        if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in self._nodes):
-            # Ray would keep it waiting for ever.
-            self._refused.append(Raised(call.id, f"no node has what it asks for: {_words(asked)}"))
-            return Handle(None)
+        asked = self._nodes.asked(call)
+        until = None
+        if not self._nodes.have(asked):
+            self._nodes.look()
+            asked = self._nodes.asked(call)
+        if not self._nodes.have(asked):
+            if not self._patience_s:  # Ray would keep it waiting for ever
+                self._refused.append(Raised(call.id, f"no node has what it asks for: {asked}"))
+                return Handle(None)
+            until = time.monotonic() + self._patience_s
         args = [argument.value if isinstance(argument, Handle) else argument for argument in call.args]
-        options = {"num_cpus": asked["CPU"], "num_gpus": asked.get("GPU", 0), "memory": asked.get("memory")}
-        reference = _perform.options(name=call.name, max_retries=0, **options).remote(call.code, call.function, *args)
-        self._calls[reference] = call.id
+        limits = Limits.of(f"{self._run}/{call.id}", call.need)
+        task = _perform.options(name=call.name, max_retries=0, **asked.options)
+        reference = task.remote(limits, call.code, call.function, *args)
+        self._calls[reference] = _Sent(call.id, asked, limits, until, until is None)
         return Handle(reference)
 
     def wait(self, timeout_s: float) -> list[Report]:
         if self._refused or not self._calls:
             return self.drain()
         ended, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
-        return self._reports(ended) + self.drain() if ended else []
-
-    def _asked(self, call: Call) -> dict[str, float]:
-        """What a call asks of a node; an exclusive one asks for all CPUs of the largest."""
-        largest = max((node.get("CPU", 0) for node in self._nodes), default=1)
-        asked = {"CPU": largest if call.exclusive else call.need.cpus}
-        if call.need.gpus:
-            asked["GPU"] = call.need.gpus
-        if call.need.memory_bytes:
-            asked["memory"] = call.need.memory_bytes
-        return asked
+        self._judge()
+        return self._reports(ended) + self.drain() if ended else self.drain()
 
     def drain(self) -> list[Report]:
         refused, self._refused = self._refused, []
@@ -85,8 +108,29 @@ class OnRay:
         ended, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return refused + self._reports(ended)
 
+    def _judge(self) -> None:
+        """Gives up what waits for a node that has gone, or that did not come."""
+        now = time.monotonic()
+        if now - self._judged < JUDGE_S:
+            return
+        self._judged = now
+        for reference, sent in list(self._calls.items()):
+            if self._nodes.have(sent.asked):
+                sent.until, sent.had_node = None, True
+            elif sent.until is None:  # it was there: the cluster takes a moment to tell what ran on it from what waits
+                sent.until = now + max(self._patience_s, 2 * JUDGE_S)
+            elif now >= sent.until:
+                with contextlib.suppress(RayError):
+                    ray.cancel(reference, force=True)
+                del self._calls[reference]
+                # What had a node may have run on it and been lost with it; it is asked for anew.
+                end = Vanished if sent.had_node else Raised
+                self._refused.append(end(sent.id, f"no node has what it asks for: {sent.asked}"))
+
     def close(self) -> None:
         """Stops what still runs; a Ray of our own goes altogether."""
+        with contextlib.suppress(Exception):  # a cluster that is gone has forgotten by itself
+            forget(self._run)
         if self._family is not None:
             with _uninterrupted():
                 self._end()
@@ -118,17 +162,40 @@ class OnRay:
             self._family.end()
 
     def _reports(self, ended: list[Any]) -> list[Report]:
-        return [_report(self._calls.pop(reference), reference) for reference in ended]
+        return [self._report(self._calls.pop(reference), reference) for reference in ended]
+
+    def _report(self, sent: _Sent, reference: Any) -> Report:
+        try:
+            value = ray.get(reference)
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, RayError) else error
+            why = _why(sent.limits) if isinstance(cause, WorkerCrashedError) else None
+            return Raised(sent.id, why) if why else Vanished(sent.id, _loss(cause))
+        if isinstance(value, Raised):
+            return Raised(sent.id, value.reason, value.trace)
+        return Returned(sent.id, value.value, value.began, value.ended)
+
+
+@dataclass(frozen=True)
+class _Worked:
+    """A result as it travels, with when the work on it began and ended."""
+
+    value: Any
+    began: float
+    ended: float
 
 
 @ray.remote
-def _perform(code: str, function: Any, *args: Any) -> Any:
+def _perform(limits: Limits, code: str, function: Any, *args: Any) -> _Worked | Raised:
     """The result, or a Raised in its place: an exception of a user's own class may not survive the journey."""
     if _last["code"] not in ("", code):
         forget_own_modules()
     _last["code"] = code
+    given = [argument.value if isinstance(argument, _Worked) else argument for argument in args]
+    began = time.time()
     try:
-        return function(*args)
+        with limits.enforced():
+            return _Worked(function(*given), began, time.time())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step raises ends that step only
         return Raised("", describe(error), traceback.format_exc())
 
@@ -136,20 +203,22 @@ def _perform(code: str, function: Any, *args: Any) -> Any:
 _last = {"code": ""}  # the sources that this worker process has imported
 
 
-def _words(asked: Mapping[str, float]) -> str:
-    units = {"CPU": "CPUs", "GPU": "GPUs", "memory": "bytes of memory"}
-    return ", ".join(f"{amount:,g} {units[name]}" for name, amount in asked.items())
-
-
-def _report(id: str, reference: Any) -> Report:
+def _patience_s() -> float:
+    named = os.environ.get("RAYOPT_NODE_WAIT_S") or "0"
     try:
-        value = ray.get(reference)
-    except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, RayError) else error
-        return Vanished(id, _loss(cause))
-    except RayError as error:
-        return Vanished(id, _loss(error))
-    return Raised(id, value.reason, value.trace) if isinstance(value, Raised) else Returned(id, value)
+        return max(0.0, float(named))
+    except ValueError:
+        raise input_error(
+            "RAYOPT_NODE_WAIT_S", f"{named!r} is no number of seconds", "write one, such as 300"
+        ) from None
+
+
+def _why(limits: Limits) -> str | None:
+    """Why the process of a call was ended, as far as the cluster's memory can be asked."""
+    try:
+        return limits.why()
+    except Exception:  # noqa: BLE001 - it may be gone with the process
+        return None
 
 
 def _loss(error: BaseException) -> str:

@@ -31,6 +31,7 @@ def render(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
         sheet=found,
         headline=rows.headline(summary),
         cards=rows.cards(found),
+        choices=[(name, row, rows.gains(found, row)) for name, row in rows.choices(summary, found)],
         endings=rows.endings(summary),
         views=figures,
         plotly=_plotly() if figures else None,

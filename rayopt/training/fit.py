@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rayopt.errors import StepError
+from rayopt.models.masks import Zeros
 from rayopt.training.settings import FitSettings
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -17,6 +18,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 def fit(module: nn.Module, x: Tensor, y: Tensor, loss: Loss, settings: FitSettings, seed: int) -> dict[str, float]:
     """Trains `module` in place on rows x, y; gives the mean loss of the first and the last epoch.
 
+    Pruned weights stay zero.
     `loss(outputs, targets, rows)` gets the numbers of the batch's rows as well. Raises StepError when it is not finite.
     """
     batch = min(settings.batch_size, len(x))
@@ -26,6 +28,7 @@ def fit(module: nn.Module, x: Tensor, y: Tensor, loss: Loss, settings: FitSettin
         nesterov=settings.momentum > 0,
     )  # fmt: skip
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, cycle_momentum=False)
+    zeros = Zeros(module)
     torch.manual_seed(seed)
     module.train()
     means: list[float] = []
@@ -40,6 +43,7 @@ def fit(module: nn.Module, x: Tensor, y: Tensor, loss: Loss, settings: FitSettin
             optimizer.zero_grad()
             torch.autograd.backward(value)
             optimizer.step()
+            zeros.restore()
             schedule.step()
             total += value.item() * len(rows)
         means.append(total / len(x))

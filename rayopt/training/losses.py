@@ -10,8 +10,8 @@ from torch import Tensor
 def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy for class numbers, mean squared error for quantities.
 
-    outputs: `(batch, classes)`, or `(batch, 1)` or `(batch,)` for quantities or the logit of the second of two classes;
-    targets: `(batch,)`.
+    outputs: `(batch, classes, ...)`, or `(batch, 1)` or `(batch,)` for quantities or the logit of the second of two
+    classes; targets: `(batch, ...)`.
     """
     if targets.dtype == torch.int64:
         return F.cross_entropy(by_class(outputs), targets)
@@ -19,8 +19,8 @@ def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def by_class(logits: Tensor) -> Tensor:
-    """Logits `(batch, classes)`; a single one z, of two classes, is the same as 0 and z."""
-    if logits.ndim == 2 and logits.shape[1] > 1:
+    """Logits `(batch, classes, ...)`; a single one z, of two classes, is the same as 0 and z."""
+    if logits.ndim > 1 and logits.shape[1] > 1:
         return logits
     single = logits.reshape(-1)
     return torch.stack([torch.zeros_like(single), single], dim=1)
@@ -29,11 +29,13 @@ def by_class(logits: Tensor) -> Tensor:
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """How far the student's softened classes are from the teacher's, times T² (Hinton et al., 2015, section 2).
 
-    T² keeps the gradient's size the same for every temperature. Both are logits `(batch, classes)`.
+    T² keeps the gradient's size the same for every temperature. Both are logits `(batch, classes, ...)`; of maps it is
+    the mean over their places.
     """
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=1)
+    return divergence.mean() * temperature**2
 
 
 def recovery_loss(outputs: Tensor, targets: Tensor, teacher: Tensor, alpha: float, temperature: float) -> Tensor:

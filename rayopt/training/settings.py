@@ -15,3 +15,13 @@ class FitSettings(Settings):
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
+
+
+class RecoverySettings(FitSettings):
+    """How a changed model is trained to follow the original again."""
+
+    epochs: int = Field(12, ge=1, le=100_000)
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="weight of following the original; the rest is the task's own loss"
+    )
+    temperature: float = Field(4.0, gt=0, description="softens both models' classes before they are compared")

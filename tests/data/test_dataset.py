@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayopt.data.dataset import SPLITS, Dataset, build
+from rayopt.data.rows import Columns, Rows
 from rayopt.data.settings import SplitSettings
 from rayopt.errors import InputError
 
@@ -26,7 +27,7 @@ def rows_of(data: Dataset) -> dict[str, list[int]]:
     return {name: data[name].x[:, 0].astype(int).tolist() for name in SPLITS}
 
 
-def refused(x: np.ndarray, y: np.ndarray, task: str = "auto", split: SplitSettings = THIRDS) -> list[str]:
+def refused(x: Rows, y: np.ndarray | None, task: str = "auto", split: SplitSettings = THIRDS) -> list[str]:
     with pytest.raises(InputError) as caught:
         build("points", x, y, task, split, 0, "here")
     assert all(fault.place == "here" and fault.remedy for fault in caught.value.faults)
@@ -142,7 +143,7 @@ def test_text_booleans_and_few_whole_numbers_are_classes(values: list[object], c
     data = made(np.asarray([values[row % 2] for row in range(40)], dtype=np.asarray(values).dtype))
     assert data.task == "classification"
     assert data.classes == classes
-    assert data.outputs_count == 2
+    assert data.output_shape == (2,)
     assert data["train"].y.dtype == np.int64
     assert set(data["test"].y.tolist()) == {0, 1}
 
@@ -152,7 +153,7 @@ def test_fractions_and_many_whole_numbers_are_quantities(y: np.ndarray) -> None:
     data = made(y)
     assert data.task == "regression"
     assert data.classes == ()
-    assert data.outputs_count == 1
+    assert data.output_shape == (1,)
     assert data["train"].y.dtype == np.float32
 
 
@@ -191,7 +192,7 @@ def with_value(array: np.ndarray, value: object) -> np.ndarray:
         pytest.param(ZEROS.astype(complex), FLAGS, "features are of type complex128", id="complex"),
         pytest.param(ZEROS[:, 0], FLAGS, "features have shape (40,)", id="flat features"),
         pytest.param(ZEROS, FLAGS[:, None], "the target has shape (40, 1)", id="target as a column"),
-        pytest.param(ZEROS, ZEROS, "the target has shape (40, 2)", id="two targets"),
+        pytest.param(ZEROS, ZEROS.astype(str), "the target has shape (40, 2)", id="two texts"),
         pytest.param(ZEROS[:39], FLAGS, "there are 39 rows of features but 40 targets", id="lengths"),
     ],
 )
@@ -204,6 +205,49 @@ def test_text_cannot_be_regressed() -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    assert len(refused(np.zeros(3, complex), np.zeros((4, 2)))) == 4
+    assert len(refused(np.zeros(3, complex), np.zeros((4, 1)))) == 4
     assert len(refused(with_value(ZEROS, np.nan), with_value(FLAGS / 3, np.nan))) == 2
     assert refused(np.float32(1), np.float32(1)) == ["features have shape ()", "the target has shape ()"]
+
+
+# Other forms of targets and features
+
+
+def test_without_targets_there_are_no_labels() -> None:
+    data = build("points", ZEROS[:8], None, "auto", SplitSettings(), 0, "here")
+    assert (data.task, data.classes, data.output_shape) == ("unlabeled", (), None)
+    assert all(split.y is None for split in data.splits.values())
+    assert sum(len(split) for split in data.splits.values()) == 8
+
+
+def test_targets_may_be_left_aside() -> None:
+    assert build("points", ZEROS, FLAGS, "unlabeled", SplitSettings(), 0, "here")["test"].y is None
+
+
+def test_a_task_with_targets_needs_some() -> None:
+    assert refused(ZEROS, None, task="classification") == ["there are no targets for classification"]
+
+
+def test_maps_of_classes_and_several_quantities() -> None:
+    maps = (np.arange(40 * 6) % 3).reshape(40, 2, 3)
+    data = build("maps", ZEROS, maps, "auto", SplitSettings(), 0, "here")
+    assert (data.task, data.output_shape) == ("classification", (3, 2, 3))
+    data = build("pairs", ZEROS, ZEROS + 0.5, "auto", SplitSettings(), 0, "here")
+    assert (data.task, data.output_shape) == ("regression", (2,))
+
+
+def test_several_inputs_stay_together() -> None:
+    x = Columns({"ids": np.arange(80).reshape(40, 2), "mask": np.arange(40.0)})
+    data = build("pairs", x, None, "auto", SplitSettings(), 0, "here")
+    for split in data.splits.values():
+        assert isinstance(split.x, Columns)
+        assert np.array_equal(split.x.arrays["ids"][:, 0], 2 * split.x.arrays["mask"])
+    other = build(
+        "pairs", Columns({"ids": x.arrays["ids"], "masks": x.arrays["mask"]}), None, "auto", SplitSettings(), 0, "here"
+    )
+    assert other.sha256 != data.sha256  # the names of the inputs count
+
+
+def test_inputs_of_different_lengths_are_told() -> None:
+    x = Columns({"ids": np.zeros((40, 2)), "mask": np.zeros(39)})
+    assert refused(x, FLAGS)[0] == "the features have different numbers of rows: 40 of 'ids', 39 of 'mask'"

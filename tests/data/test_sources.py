@@ -13,6 +13,7 @@ import pytest
 from rayopt import plugins
 from rayopt.data import settings as data_settings
 from rayopt.data.dataset import SPLITS, Dataset
+from rayopt.data.rows import Columns
 from rayopt.data.settings import BUILT_IN, SUFFIXES, DataSettings
 from rayopt.data.sources import READERS, SETS, load
 from rayopt.errors import InputError
@@ -203,8 +204,7 @@ def test_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
     [
         ({"target": "z"}, "points.npz has no array 'z' for `target`; known: flags, points, y"),
         ({"features": "point"}, "no array 'point' for `features`; did you mean 'points'?"),
-        ({}, "points.npz has no array 'x' for `features`; known: flags, points, y"),
-        ({"features": ["points"]}, "features of an .npz file are one array; write `features: NAME`"),
+        ({"features": ["points", "flag"]}, "no array 'flag' for `features`; did you mean 'flags'?"),
     ],
 )
 def test_arrays_that_are_not_there_are_told(tmp_path: Path, fields: dict[str, Any], problem: str) -> None:
@@ -261,6 +261,15 @@ def subset():
 
 def named():
     return x, np.array(["no", "yes"])[y]
+
+def bare():
+    return x
+
+def unlabeled():
+    return x, None
+
+def several():
+    return {{"x": {{"ids": x.astype(int), "mask": y}}}}
 
 def fails():
     raise KeyError("no such year")
@@ -338,7 +347,7 @@ def test_arguments_that_a_function_does_not_take_are_told(functions: Path) -> No
     ("fields", "message"),
     [
         ({"source": "digit"}, "data.source: unknown data source 'digit'; did you mean 'digits'?"),
-        ({"source": "points.txt"}, "data.source: unknown data source 'points.txt'; known: FILE.csv, FILE.npz"),
+        ({"source": "points.txt"}, "data.source: unknown data source 'points.txt'; known: FILE.csv, FILE.npy"),
         ({"source": "none.npz"}, "/none.npz; paths are relative to the job file"),
         ({"source": "x" * 300 + ".npz"}, "cannot be read: File name too long; give another path"),
     ],
@@ -351,9 +360,50 @@ def test_a_source_that_cannot_be_is_told_at_once(tmp_path: Path, fields: dict[st
 def test_a_table_needs_a_target(tmp_path: Path) -> None:
     (tmp_path / "points.csv").touch()
     (fault,) = data_settings.check(DataSettings(source="points.csv"), Document({}, "job.yaml", tmp_path))
-    assert str(fault) == "job.yaml: data.target: does not say which column is the target; add `target: COLUMN`"
+    told = "job.yaml: data.target: does not say which column is the target; add `target: COLUMN`, or `task: unlabeled`"
+    assert str(fault).startswith(told)
+    assert (
+        data_settings.check(DataSettings(source="points.csv", task="unlabeled"), Document({}, "job.yaml", tmp_path))
+        == []
+    )
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist5k", "any.module:function"])
 def test_sets_and_functions_are_only_looked_at_when_they_are_read(source: str) -> None:
     assert data_settings.check(DataSettings(source=source), Document({}, "job.yaml", Path("folder"))) == []
+
+
+# Without labels, and with several inputs
+
+
+def test_rows_without_targets(tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", x=X)
+    np.save(tmp_path / "points.npy", X)
+    write_table(table()[["a", "b"]], tmp_path / "points.csv")
+    assert loaded(tmp_path, "points.npz").task == "unlabeled"
+    assert loaded(tmp_path, "points.npy").sha256 == loaded(tmp_path, "points.npz").sha256
+    assert loaded(tmp_path, "points.csv", task="unlabeled")["test"].y is None
+
+
+def test_targets_that_are_not_wanted_are_no_features(tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", points=X, y=Y)
+    data = loaded(tmp_path, "points.npz", task="unlabeled")
+    assert data["train"].y is None
+    assert isinstance(data["train"].x, np.ndarray)
+
+
+def test_an_npz_may_hold_several_inputs(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "tokens.npz", ids=np.arange(60).reshape(30, 2), weight=np.linspace(0, 1, 30), y=np.arange(30) % 2
+    )
+    every = loaded(tmp_path, "tokens.npz")["train"].x
+    assert isinstance(every, Columns)
+    assert {name: array.dtype.str for name, array in every.arrays.items()} == {"ids": "<i8", "weight": "<f4"}
+    named = loaded(tmp_path, "tokens.npz", features=["weight"])["train"].x
+    assert isinstance(named, Columns)
+    assert list(named.arrays) == ["weight"]
+
+
+@pytest.mark.parametrize("name", ["bare", "unlabeled", "several"])
+def test_a_function_may_leave_labels_out(functions: Path, name: str) -> None:
+    assert loaded(functions, f"points_of_a_test:{name}").task == "unlabeled"

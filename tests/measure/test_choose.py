@@ -22,10 +22,20 @@ def candidate(id: str = "c", size: int = 500, drop: float = 0.0, ratio: float = 
         (candidate(drop=0.0101), "over the accuracy budget"),
         (candidate(drop=0.01), ""),
         (candidate(ratio=1.2), "slower than the baseline"),
-        (candidate(ratio=0.99, spread=0.05), "not measurably faster than the baseline"),
-        (candidate(ratio=0.98, spread=0.005), "not measurably faster than the baseline"),
+        (candidate(size=960, ratio=0.99, spread=0.05), "not measurably faster than the baseline"),
+        (candidate(size=960, ratio=0.98, spread=0.005), "not measurably faster than the baseline"),
+        (candidate(size=950, ratio=0.99, spread=0.05), ""),  # no faster for all that is known, but smaller
+        (candidate(ratio=1.015, spread=0.02), ""),
+        (candidate(ratio=1.03, spread=0.05), "slower than the baseline"),
         (candidate(size=1001), "larger than the baseline"),
-        (Candidate("c", 500, 0.0, (0.4, 1.01), (0.3, 0.9), (0.5, 1.1)), "slower than the baseline"),
+        (Candidate("c", 500, 0.0, (0.4, 1.01), (0.3, 0.9), (0.5, 1.1)), ""),
+        (Candidate("c", 500, 0.0, (0.4, 1.2), (0.3, 0.9), (0.5, 1.3)), "slower than the baseline"),
+        (Candidate("c", 500, 0.0, (0.4, 1.019), (0.3, 1.018), (0.5, 1.02)), ""),  # as the baseline against itself
+        (Candidate("c", 500, 0.0, (1.019, 1.0), (1.018, 1.0), (1.02, 1.0)), "slower than the baseline"),
+        (
+            Candidate("c", 500, 0.0, (0.5,), (0.5,), (0.5,), verified=False),
+            "unverified: there was no data to check it on",
+        ),
     ],
 )
 def test_verdicts(one: Candidate, why: str) -> None:
@@ -66,3 +76,10 @@ def test_the_objective_decides() -> None:
     chosen = [recommend(front, BASELINE, objective) for objective in ("size", "speed", "balanced")]
     assert chosen == [small, fast, both]
     assert recommend([], BASELINE, "balanced") is None
+
+
+def test_what_is_only_smaller_is_never_taken_for_speed() -> None:
+    tiny, fast = candidate("tiny", size=100, ratio=1.0, spread=0.05), candidate("fast", size=900, ratio=0.3)
+    assert recommend([tiny], BASELINE, "speed") is None
+    assert recommend([tiny, fast], BASELINE, "speed") is fast
+    assert recommend([tiny, fast], BASELINE, "balanced") is tiny  # 10 times smaller against 3.3 times faster

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from rayopt.errors import StepError
-from rayopt.measure.metrics import BUILT_IN, Metric, score
+from rayopt.measure.metrics import BUILT_IN, Metric, agreement, cosine, kl, score, suited
 
 generator = np.random.default_rng(3)
 LOGITS = generator.normal(size=(200, 4))
@@ -121,3 +123,104 @@ def test_one_logit_is_enough_for_two_classes(shape: tuple[int, ...]) -> None:
     one = score(BUILT_IN["accuracy"], "classification", targets, single.reshape(shape))
     two = score(BUILT_IN["accuracy"], "classification", targets, np.stack([np.zeros(200), single], axis=1))
     assert (one.value, one.others["log_loss"]) == (two.value, pytest.approx(two.others["log_loss"]))
+
+
+# How close outputs stay to the original's
+
+A, B = generator.normal(size=(2, 20, 5))
+
+
+def softmax(row: np.ndarray) -> list[float]:
+    total = sum(math.exp(one) for one in row)
+    return [math.exp(one) / total for one in row]
+
+
+def test_kl_is_its_definition() -> None:
+    each = [
+        sum(p * math.log(p / q) for p, q in zip(softmax(a), softmax(b), strict=True)) for a, b in zip(A, B, strict=True)
+    ]
+    assert kl(A, B) == pytest.approx(each)
+    assert kl(A, A + generator.normal(size=(20, 1))) == pytest.approx(0, abs=1e-12)  # softmax does not see a shift
+    assert kl(np.array([[1000.0, 0]]), np.array([[0, 1000.0]])) == pytest.approx(1000)
+
+
+def test_cosine_is_the_angle_of_each_row() -> None:
+    each = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(A, B, strict=True)]
+    assert cosine(A, B) == pytest.approx(each)
+    assert cosine(A, -A) == pytest.approx(-1)
+    assert cosine(A.reshape(20, 5, 1), B.reshape(20, 5, 1)) == pytest.approx(each)
+    zero = np.zeros((2, 3))
+    assert cosine(zero, zero).tolist() == [1, 1]
+    assert cosine(zero, np.ones((2, 3))).tolist() == [0, 0]
+
+
+def test_agreement_is_the_share_of_equal_answers() -> None:
+    reference = np.array([[1, 2], [3, 1], [0, 5], [1, 0]])
+    assert agreement(reference, np.array([[0, 9], [1, 3], [0, 1], [4, 2]])).tolist() == [1, 0, 1, 1]
+    assert agreement(np.array([[1.0], [-1], [2]]), np.array([[0.5], [1], [3]])).tolist() == [1, 0, 1]
+    maps = generator.normal(size=(4, 3, 2, 2))
+    assert agreement(maps, -maps).max() < 1
+
+
+def test_metrics_of_maps_are_means_over_their_places() -> None:
+    logits, labels = generator.normal(size=(6, 3, 4, 5)), generator.integers(0, 3, (6, 4, 5))
+    flat, flat_labels = np.moveaxis(logits, 1, -1).reshape(-1, 3), labels.reshape(-1)
+    maps = score(BUILT_IN["accuracy"], "classification", labels, logits)
+    places = score(BUILT_IN["accuracy"], "classification", flat_labels, flat)
+    assert (maps.value, maps.others) == (pytest.approx(places.value), pytest.approx(places.others))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "first"),
+    [
+        (A, "agreement"),
+        (A / np.linalg.norm(A, axis=1, keepdims=True), "cosine"),
+        (generator.normal(size=(3, 2000)), "cosine"),
+        (A[:, :1], "r2"),
+        (A[:, 0], "r2"),
+        (A.reshape(4, 5, 5), "cosine"),
+        (generator.normal(size=(2, 7, 3, 3)), "agreement"),
+        (generator.normal(size=(2, 3, 3, 3)), "cosine"),
+    ],
+)
+def test_outputs_are_compared_by_what_they_look_like(outputs: np.ndarray, first: str) -> None:
+    assert suited(outputs)[0] == first
+    same = score(BUILT_IN[first], "unlabeled", outputs, outputs)
+    assert (same.value, same.drop, same.divergence) == (pytest.approx(1), 0, pytest.approx(0, abs=1e-12))
+    other = score(BUILT_IN[first], "unlabeled", outputs, -outputs)
+    assert other.drop > 0.5
+    assert other.drop_low <= other.drop <= other.drop_high
+    assert other.divergence > 0.1
+
+
+# Drops
+
+
+@pytest.mark.parametrize("name", ["accuracy", "log_loss"])
+def test_a_drop_is_paired_with_the_baseline_row_by_row(name: str) -> None:
+    worse = LOGITS + generator.normal(scale=0.5, size=LOGITS.shape)
+    found = score(BUILT_IN[name], "classification", LABELS, worse, LOGITS)
+    before = score(BUILT_IN[name], "classification", LABELS, LOGITS)
+    assert found.drop == pytest.approx(BUILT_IN[name].drop(before.value, found.value))
+    assert found.drop_low <= found.drop <= found.drop_high
+    assert found.drop_high - found.drop_low < found.high - found.low  # pairs tell more than two separate figures
+    assert (before.drop, before.drop_low <= 0 <= before.drop_high) == (0, True)
+
+
+def test_a_drop_of_an_own_metric_is_paired_too() -> None:
+    noisy = GUESSES + generator.normal(scale=0.05, size=200)
+    found = score(BUILT_IN["r2"], "regression", QUANTITIES, noisy, GUESSES)
+    assert found.drop == pytest.approx(score(BUILT_IN["r2"], "regression", QUANTITIES, GUESSES).value - found.value)
+    assert found.drop_low <= found.drop <= found.drop_high
+    assert found.drop_high - found.drop_low < 0.3 * (found.high - found.low)
+
+
+def test_the_interval_of_a_drop_holds_it_95_times_in_100() -> None:
+    chance, held = np.random.default_rng(0), 0
+    for _ in range(600):
+        kinds = chance.random(80)
+        before, after = kinds < 0.95, (kinds < 0.88) | (kinds > 0.97)  # a true drop of .07 - .03
+        pair = [np.stack([right, ~right], axis=1).astype(float) for right in (before, after)]
+        found = score(BUILT_IN["accuracy"], "classification", np.zeros(80, np.int64), pair[1], pair[0])
+        held += found.drop_low <= 0.04 <= found.drop_high
+    assert 0.92 <= held / 600 <= 0.99

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from rayopt.compress.prune import prune_channels
-from rayopt.compress.quantize import quantize_dynamic, quantize_static
+from rayopt.compress.quantize_dynamic import quantize_dynamic
 from rayopt.data.dataset import build as build_data
 from rayopt.data.settings import SplitSettings
 from rayopt.errors import StepError
@@ -37,6 +36,14 @@ ROWS = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
 def method_step(name: str, params: dict[str, Any]) -> Step:
     """A step as a job file's reader makes it."""
     return TreeReader(Document({}, "job", Path.cwd())).extend(Chain(), name, params, ()).steps[0]
+
+
+def onnx_step(name: str, params: dict[str, Any], model: Artifact, rows: np.ndarray) -> Artifact:
+    """One step on an ONNX model, as a job would run it on these rows."""
+    step = TreeReader(Document({}, "job", Path.cwd())).extend(Chain(format="onnx"), name, params, ()).steps[0]
+    data = build_data("rows", rows, np.arange(len(rows)) % 3, "classification", SplitSettings(), 0, "data")
+    source = ModelSource(ModelSettings(factory="rayopt.models.zoo:resnet"), ".")
+    return run_step(step, model, None, Bench(data, source, "accuracy", 0)).artifact
 
 
 def exported(module: nn.Module, rows: np.ndarray = ROWS) -> Artifact:
@@ -230,17 +237,6 @@ def test_a_model_that_resists_pruning_says_so_in_that_step(name: str, says: str,
         prune_step(tmp_path, name, (8,))
 
 
-def test_a_model_with_external_data_can_be_quantised() -> None:
-    proto = to_proto(exported(resnet(widths=(16, 16, 16))))
-    onnx.external_data_helper.convert_model_to_external_data(proto, location="weights.bin", size_threshold=0)
-    with tempfile.TemporaryDirectory() as folder:
-        onnx.save(proto, f"{folder}/{MODEL}")
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    assert set(files) == {MODEL, "weights.bin"}
-    after = quantize_static(Artifact("onnx", files), ROWS, per_channel=True, calibration="minmax")
-    assert set(after.files) == {MODEL}
-
-
 def test_an_export_takes_any_batch_size_and_is_equal() -> None:
     module = resnet(widths=(8, 8, 8)).eval()
     artifact = exported(module)
@@ -277,29 +273,40 @@ def test_the_second_exporter_steps_in_where_the_first_is_wrong() -> None:
     np.testing.assert_allclose(predict(session(artifact), rows), wanted, rtol=1e-3, atol=1e-5)
 
 
-def test_static_quantisation_makes_the_file_smaller_and_keeps_the_answers() -> None:
+@pytest.mark.parametrize(
+    ("name", "params", "share"),
+    [
+        ("quantize_static", {}, 0.4),
+        ("quantize_static", {"format": "qoperator", "calibration": "percentile"}, 0.4),
+        ("convert_fp16", {}, 0.6),
+        ("convert_fp16", {"weights_only": True}, 0.6),
+    ],
+)
+def test_a_smaller_number_format_keeps_the_answers_of_a_cnn(name: str, params: dict[str, Any], share: float) -> None:
     before = exported(resnet(widths=(32, 32, 32)))
-    after = quantize_static(before, ROWS, per_channel=True, calibration="minmax")
-    assert after.size_bytes < 0.4 * before.size_bytes
-    assert after.notes["quantized_nodes_count"] > 10
+    after = onnx_step(name, params, before, ROWS)
+    assert after.size_bytes < share * before.size_bytes
     wanted, got = (predict(session(one), ROWS) for one in (before, after))
     assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.99
-    kinds = {tensor.data_type for tensor in to_proto(after).graph.initializer}
-    assert {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} <= kinds
 
 
-def test_dynamic_quantisation_quantises_a_perceptron() -> None:
+@pytest.mark.parametrize(
+    ("name", "share", "correlation"), [("quantize_dynamic", 0.35, 0.99), ("quantize_blocks", 0.25, 0.95)]
+)
+def test_a_smaller_number_format_keeps_the_answers_of_a_perceptron(name: str, share: float, correlation: float) -> None:
     rows = np.random.default_rng(0).random((40, 64)).astype(np.float32)
     before = exported(mlp(64, 3, hidden=256), rows)
-    after = quantize_dynamic(before, per_channel=True)
-    assert after.size_bytes < 0.35 * before.size_bytes
-    assert after.notes["quantized_nodes_count"] == 3
+    after = onnx_step(name, {}, before, rows)
+    assert after.size_bytes < share * before.size_bytes
+    assert after.notes["quantized"] == {"Gemm": 3}
+    wanted, got = (predict(session(one), rows) for one in (before, after))
+    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > correlation
 
 
 def test_quantising_nothing_is_a_failure_and_not_a_copy() -> None:
     model = graph([onnx.helper.make_node("Relu", ["x"], ["y"])])
     with pytest.raises(StepError, match=r"no node was quantised \(operators: Relu\)"):
-        quantize_dynamic(model, per_channel=True)
+        quantize_dynamic(model)
 
 
 def test_the_graph_optimiser_removes_what_is_not_needed() -> None:

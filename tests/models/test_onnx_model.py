@@ -66,7 +66,7 @@ def refused(path: Path) -> str:
 
 def unfit(model: Any, x: np.ndarray = X[:2], outputs: int = 2) -> str:
     with pytest.raises(InputError) as caught:
-        check_fits(from_proto(model), x, outputs, "here")
+        check_fits(from_proto(model), x, (outputs,), "here")
     (fault,) = caught.value.faults
     assert fault.place == "here"
     assert fault.remedy
@@ -184,7 +184,7 @@ def test_external_data_that_is_too_short_does_not_fit(tmp_path: Path, external: 
     os.truncate(tmp_path / "net" / "w.bin", 8)
     artifact = read_file(external("w.bin"), "here")
     with pytest.raises(InputError, match="ONNX Runtime does not load the model"):
-        check_fits(artifact, X[:2], 2, "here")
+        check_fits(artifact, X[:2], (2,), "here")
 
 
 # Predictions
@@ -235,16 +235,16 @@ def test_an_artifact_is_on_disk_only_for_as_long_as_asked(tmp_path: Path) -> Non
 
 
 def test_a_model_that_fits_is_taken() -> None:
-    check_fits(from_proto(linear()), X[:2], 2, "here")
-    check_fits(from_proto(linear(7)), X[:2], 2, "here")
+    check_fits(from_proto(linear()), X[:2], (2,), "here")
+    check_fits(from_proto(linear(7)), X[:2], (2,), "here")
 
 
 def test_a_single_output_is_enough_for_two_classes() -> None:
     narrow = linear()
     narrow.graph.initializer[0].CopyFrom(numpy_helper.from_array(WEIGHTS[:, :1], "w"))
     narrow.graph.output[0].CopyFrom(value("y", TensorProto.FLOAT, ["n", 1]))
-    check_fits(from_proto(narrow), X[:2], 2, "here")
-    check_fits(from_proto(narrow), X[:2], 1, "here")
+    check_fits(from_proto(narrow), X[:2], (2,), "here")
+    check_fits(from_proto(narrow), X[:2], (1,), "here")
     assert unfit(narrow, outputs=3) == "gives (2, 1) for 2 rows"
 
 
@@ -259,7 +259,7 @@ def test_rows_of_another_shape_are_told() -> None:
 def test_several_inputs_are_told() -> None:
     model = linear()
     model.graph.input.append(value("mask", TensorProto.FLOAT, [1]))
-    assert unfit(model).endswith("the model has 2 inputs (x, mask); one is supported")
+    assert unfit(model).endswith("the model has 2 inputs (x, mask), the data one: name each in `features:`")
 
 
 def test_an_input_of_text_is_told() -> None:
@@ -272,12 +272,12 @@ def test_an_output_that_is_no_row_for_each_row_is_told() -> None:
     x = value("x", TensorProto.FLOAT, ["n", FEATURES])
     total = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
     assert unfit(proto([total], [x], [value("y", TensorProto.FLOAT, [])])).endswith(
-        "the model's first output is () for 2 rows, not one row for each"
+        "the model's output 'y' is () for 2 rows, not one row for each"
     )
     both = helper.make_node("SequenceConstruct", ["x"], ["y"])
     sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
     assert unfit(proto([both], [x], [sequence])).endswith(
-        "the model's first output is list for 2 rows, not one row for each"
+        "the model's output 'y' is list for 2 rows, not one row for each"
     )
 
 

@@ -309,7 +309,7 @@ def test_arguments_that_a_factory_does_not_take_are_told(source: Callable[..., M
     [
         ("build", EXAMPLE, 3, "the model gives (2, 2) for 2 rows; the data needs (2, 3)"),
         ("build", EXAMPLE, 1, "the model gives (2, 2) for 2 rows; the data needs (2, 1)"),
-        ("pair", EXAMPLE, 2, "the model gives tuple for 2 rows; the data needs (2, 2)"),
+        ("pair", EXAMPLE, 2, "the model gives tuple for 2 rows; return one row for each"),
         ("build", EXAMPLE[:, :3], 2, "the model does not take this data of shape (2, 3) (RuntimeError: mat1 and mat2"),
         ("half", EXAMPLE, 2, "the model does not take this data of shape (2, 4) (RuntimeError: mat1 and mat2 must"),
     ],
@@ -317,11 +317,11 @@ def test_arguments_that_a_factory_does_not_take_are_told(source: Callable[..., M
 def test_a_model_that_does_not_fit_the_data_is_told(
     source: Callable[..., ModelSource], name: str, example: np.ndarray, outputs_count: int, problem: str
 ) -> None:
-    assert refused(lambda: check(source(name), 0, example, outputs_count)).startswith(problem)
+    assert refused(lambda: check(source(name), 0, example, (outputs_count,))).startswith(problem)
 
 
 def test_a_model_that_fits_is_given_ready_to_use(source: Callable[..., ModelSource]) -> None:
-    assert not check(source(), 0, EXAMPLE, 2).training
+    assert not check(source(), 0, EXAMPLE, (2,)).training
 
 
 @pytest.mark.parametrize(

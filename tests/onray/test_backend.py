@@ -52,6 +52,32 @@ def apply(model, params, context):
 '''
 
 
+BAD = '''
+"""A method that is no good in one of three ways."""
+import os, signal, time
+from rayopt.records import Need
+from rayopt.spec import Settings
+
+accepts = gives = "onnx"
+version = 1
+
+class Params(Settings):
+    what: str = "hang"
+
+def need(params):
+    return {"hang": Need(limit_s=1), "eat": Need(memory_bytes=1_000_000_000), "die": Need()}[params.what]
+
+def apply(model, params, context):
+    kept = []
+    while params.what == "eat":
+        kept.append(b"x" * (1 << 20))
+        time.sleep(0.0005)
+    if params.what == "die":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(300)
+'''
+
+
 def outcomes(folder: Path) -> list[dict[str, Any]]:
     """The lines of the journal by id, without what is measured in time."""
     lines = [json.loads(line) for line in (folder / "outcomes.jsonl").read_text().splitlines()]
@@ -169,6 +195,66 @@ def test_what_no_node_has_is_refused_at_once(ray_session: str) -> None:
     assert found["b"] == Raised("b", "no node has what it asks for: 64 CPUs")
     assert found["c"] == Returned("c", 8)
     backend.close()
+
+
+def hang(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def hang_with_the_lock(seconds: int) -> None:
+    """Sleeps in C without letting any other thread of Python run."""
+    import ctypes
+
+    ctypes.PyDLL(None).sleep(seconds)
+
+
+def eat(size_bytes: int) -> int:
+    kept = []
+    for _ in range(size_bytes >> 20):
+        kept.append(b"x" * (1 << 20))
+        time.sleep(0.001)
+    return len(kept)
+
+
+def test_what_goes_beyond_its_limits_is_ended_with_its_reason(ray_session: str) -> None:
+    backend = OnRay(ray_session)
+    backend.submit(Call("a", "a", hang, (300.0,), Need(limit_s=0.5)))
+    backend.submit(Call("b", "b", eat, (4 << 30,), Need(memory_bytes=300 << 20)))
+    backend.submit(Call("c", "c", eat, (1 << 20,), Need(memory_bytes=300 << 20)))
+    backend.submit(Call("d", "d", double, (4,), Need(limit_s=60)))
+    found = all_reports(backend, 4)
+    assert found["a"] == Raised("a", "did not end within 0.5 s")
+    assert found["b"] == Raised("b", "took more memory than the 314,572,800 bytes that it asked for")
+    assert found["c"] == Returned("c", 1)
+    assert found["d"] == Returned("d", 8)
+    assert isinstance(found["d"], Returned)
+    assert 0 < found["d"].began <= found["d"].ended <= time.time()
+    backend.close()
+
+
+@pytest.mark.slow
+def test_what_hangs_in_c_with_pythons_lock_is_ended_too(ray_session: str) -> None:
+    backend = OnRay(ray_session)
+    backend.submit(Call("a", "a", hang_with_the_lock, (300,), Need(limit_s=0.5)))
+    assert all_reports(backend, 1) == {"a": Raised("a", "did not end within 0.5 s")}
+    backend.close()
+
+
+def test_a_run_with_methods_that_hang_eat_and_die_goes_on(
+    small_job: Callable[..., Path], tmp_path: Path, ray_session: str
+) -> None:
+    (tmp_path / "job" / "bad").mkdir(parents=True)
+    (tmp_path / "job" / "bad" / "method.py").write_text(BAD)
+    uses = [{"use": "bad.method", "what": what} for what in ("hang", "eat", "die")]
+    job = small_job(steps=["export_onnx", {"any": [*uses, "quantize_dynamic"]}])
+    summary = api.run(job, tmp_path / "out", address=ray_session)
+    assert [row["steps"][-1] for row in summary["candidates"]] == ["quantize_dynamic"]
+    reasons = {failed["step"]: failed["reason"] for failed in summary["failed"]}
+    assert reasons == {
+        "bad.method(what=hang)": "did not end within 1 s",
+        "bad.method(what=eat)": "took more memory than the 1,000,000,000 bytes that it asked for",
+        "bad.method(what=die)": "its worker process died, 2 times",
+    }
 
 
 def test_an_exclusive_call_has_the_node_to_itself(ray_session: str) -> None:

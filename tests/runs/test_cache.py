@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from rayopt.runs.cache import Cache, Entry, default_folder
+from rayopt.errors import InputError, WorkError
+from rayopt.records import Artifact
+from rayopt.runs.cache import Cache, Entry, default_folder, parse_size
+from rayopt.runs.stored import StoredFiles
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62
@@ -219,3 +223,114 @@ def test_what_a_killed_run_left_goes_once_it_is_old(tmp_path: Path) -> None:
     os.utime(old, (0, 0))
     Cache(tmp_path).prune(1 << 20)
     assert (old.exists(), new.exists()) == (False, True)
+
+
+# Files stay on disk until they are asked for
+
+
+def test_files_are_read_when_asked_for_and_known_before(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for entry in (cache.put(KEY, ENTRY), cache.get(KEY), cache.put(KEY, ENTRY)):
+        assert entry is not None
+        made = Artifact("onnx", entry.files)
+        plain = Artifact("onnx", dict(ENTRY.files))
+        assert isinstance(entry.files, StoredFiles)
+        assert (made.sha256, made.size_bytes) == (plain.sha256, plain.size_bytes)
+        sent = pickle.loads(pickle.dumps(entry.files))  # noqa: S301 - our own
+        assert type(sent) is dict
+        assert sent == ENTRY.files
+
+
+def test_a_file_that_changed_or_went_during_the_run_is_told(tmp_path: Path) -> None:
+    entry = Cache(tmp_path).put(KEY, ENTRY)
+    assert entry is not None
+    path = tmp_path / KEY[:2] / KEY[2:] / "files" / "model.onnx"
+    path.write_bytes(b"other")
+    with pytest.raises(WorkError, match="it has changed"):
+        entry.files["model.onnx"]
+    path.unlink()
+    with pytest.raises(WorkError, match="the same command goes on from there"):
+        entry.files["model.onnx"]
+    with pytest.raises(KeyError):
+        entry.files["other.onnx"]
+
+
+# What a run uses is kept for it
+
+
+def test_what_a_run_has_used_stays_to_its_end(tmp_path: Path) -> None:
+    names = [f"{number}{number}" + "0" * 62 for number in range(3)]
+    one = Cache(tmp_path, limit_bytes=15_000)
+    for name in names[:2]:
+        one.put(name, sized(10_000))
+        used(one, name, 1000)
+    one.hold()
+    one.hold()
+    assert one.get(names[1]) is not None
+    one.put(names[2], sized(10_000))
+    other = Cache(tmp_path, limit_bytes=0)
+    other.prune()
+    one.prune()
+    assert keys(one) == names[1:]
+    one.release()
+    assert len(keys(one)) == 1
+    assert not list(tmp_path.glob(".run-*"))
+    other.prune()
+    assert keys(one) == []
+
+
+def test_two_runs_on_one_cache_do_not_take_from_each_other(tmp_path: Path) -> None:
+    """Two processes, each with more than the limit allows, read all that they wrote at their end."""
+    code = """
+import sys
+from rayopt.runs.cache import Cache, Entry
+cache = Cache(sys.argv[1], limit_bytes=50_000)
+cache.hold()
+kept = {}
+for number in range(60):
+    key = f"{number:02d}" + f"{int(sys.argv[2]) if number % 2 else 0:062x}"  # every second one is the other's as well
+    kept[number] = cache.put(key, Entry({}, {"file": bytes([number]) * 5000}))
+print("written", flush=True)
+sys.stdin.readline()
+for number, entry in kept.items():
+    assert entry.files["file"] == bytes([number]) * 5000
+"""
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen([*command, str(number)], **pipes) for number in (1, 2)]  # type: ignore[call-overload]
+    for run in runs:
+        assert run.stdout.readline() == "written\n"
+    assert [run.communicate("go on\n")[1] for run in runs] == [None, None]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert not list(tmp_path.glob(".run-*"))
+    Cache(tmp_path, limit_bytes=50_000).prune()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 50_000
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from rayopt.runs.cache import Cache, Entry
+cache = Cache(sys.argv[1])
+cache.hold()
+cache.put(sys.argv[2], Entry({}, {"file": b"x"}))
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), KEY], check=False)
+    assert list(tmp_path.glob(".run-*"))
+    Cache(tmp_path).prune(0)
+    assert keys(Cache(tmp_path)) == []
+    assert not list(tmp_path.glob(".run-*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"), [("12", 12), ("1k", 1000), ("1.5 KiB", 1536), ("5GB", 5 * 10**9), (" 2 mi ", 2 << 20)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size_bytes: int) -> None:
+    assert parse_size(text, "here") == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "-1", "5 apples", "1e3", "i", "5iB", "nan"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="here: "):
+        parse_size(text, "here")

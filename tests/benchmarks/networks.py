@@ -1,0 +1,83 @@
+"""Networks and data of the kinds that the recipe is tried on; job files name its functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import datasets
+from torch import Tensor, nn
+
+Array = np.ndarray[Any, Any]
+
+
+class LstmClassifier(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self, features: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(features, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (batch, steps, features)
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class UNet(nn.Module):
+    """Two levels down and up again with a skip between; a class for each pixel."""
+
+    def __init__(self, channels: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.down = _block(channels, width)
+        self.middle = nn.Sequential(nn.MaxPool2d(2), _block(width, 2 * width), nn.Upsample(scale_factor=2))
+        self.up = nn.Sequential(_block(3 * width, width), nn.Conv2d(width, classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:  # (batch, channels, height, width)
+        high = self.down(x)
+        return self.up(torch.cat([high, self.middle(high)], dim=1))
+
+
+def lstm(hidden: int = 128) -> nn.Module:
+    return LstmClassifier(8, hidden, 10)
+
+
+def unet(width: int = 32) -> nn.Module:
+    return UNet(1, 2, width)
+
+
+def depthwise(width: int = 48, blocks: int = 5) -> nn.Module:
+    """MobileNet's block (Howard et al., 2017): a convolution of each channel by itself, then one across channels."""
+    layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    for _ in range(blocks):
+        layers += [
+            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        ]  # fmt: skip
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+
+def breast_cancer() -> tuple[Array, Array]:
+    """30 features of 569 tumours (Wolberg et al., 1995), standardised."""
+    x, y = datasets.load_breast_cancer(return_X_y=True)
+    return (x - x.mean(axis=0)) / x.std(axis=0), y
+
+
+def rows_of_digits() -> tuple[Array, Array]:
+    """Digits as sequences of 8 rows of 8 pixels."""
+    digits = datasets.load_digits()
+    return digits.images / 16, digits.target
+
+
+def noisy_digits() -> tuple[Array, Array]:
+    """Digits of 16 x 16 pixels under noise, and which pixels are ink."""
+    images = datasets.load_digits().images.repeat(2, axis=1).repeat(2, axis=2) / 16
+    noise = np.random.default_rng(0).normal(scale=0.3, size=images.shape)
+    return (images + noise)[:, None].astype(np.float32), (images > 0.4).astype(np.int64)
+
+
+def _block(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(),
+    )  # fmt: skip
