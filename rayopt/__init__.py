@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "BayesOptimizer": "rayopt.search.bayes",
     "InputError": "rayopt.errors",
     "RayoptError": "rayopt.errors",
     "StepError": "rayopt.errors",
@@ -13,7 +14,7 @@ _HOME = {
     "run": "rayopt.api",
 }
 
-__all__ = ["InputError", "RayoptError", "StepError", "WorkError", "run"]
+__all__ = ["BayesOptimizer", "InputError", "RayoptError", "StepError", "WorkError", "run"]
 
 
 def __getattr__(name: str) -> Any:

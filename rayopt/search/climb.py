@@ -20,7 +20,8 @@ STEPS = 60
 class Beliefs(Protocol):
     """What is climbed: log worth of places, one with its slope, and the places that are best so far, best first."""
 
-    leaders: Array
+    @property
+    def leaders(self) -> Array: ...
 
     def worth(self, units: Array) -> Array: ...
 
@@ -44,7 +45,8 @@ def best_point(space: Space, beliefs: Beliefs, taken: Array, generator: np.rando
         if end is not None:
             ends.append(end)
     found = np.array(ends)
-    return found[int(np.argmax(beliefs.worth(found)))]
+    best: Array = found[int(np.argmax(beliefs.worth(found)))]
+    return best
 
 
 def _candidates(space: Space, beliefs: Beliefs, generator: np.random.Generator) -> Array:
@@ -126,7 +128,7 @@ def _stepped(space: Space, beliefs: Beliefs, unit: Array, seen: set[bytes]) -> A
 
 
 def _neighbours(space: Space, unit: Array) -> Array:
-    """(m, dims) places that differ in one discrete coordinate: every nominal value, steps of 1, 2, 4, ... of ordered ones."""
+    """(m, dims) places with one discrete coordinate changed: to any nominal value, or by steps of 1, 2, 4, ..."""
     rows = []
     for column in np.flatnonzero(space.discrete & space.exists(unit[None])[0]):
         parameter = space.parameters[space.names[column]]

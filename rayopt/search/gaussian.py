@@ -1,6 +1,6 @@
 """A Gaussian process over the unit cube: Matérn 5/2 with a length scale for each parameter, fitted by its evidence.
 
-Distances between values of a nominal parameter are 0 or 1. Formulas: Rasmussen and Williams (2006), sections 2.7, 4.2, 5.4.
+Values of a nominal parameter are 0 or 1 apart. Formulas: Rasmussen and Williams (2006), sections 2.7, 4.2 and 5.4.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ NOISE_PRIOR = (math.log(1e-5), 3.0)
 LENGTH_BOUNDS = (math.log(5e-3), math.log(1e2))
 SIGNAL_BOUNDS = (math.log(1e-2), math.log(1e3))
 NOISE_BOUNDS = (math.log(1e-8), math.log(1.0))
+START_LENGTHS = (0.4, 1.5)
+MAX_STEPS = 60
 FAILED = 1e10  # the objective where the covariance cannot be factored
 
 
@@ -111,36 +113,31 @@ class Posterior:
         return weights
 
 
+def hyper(lengths: Array, signal: float, noise: float) -> Hyper:
+    return Hyper(np.log(np.append(lengths, [signal, noise])))
+
+
 def fit(
-    units: Array, values: Array, nominal: Array, starts: int = 2, first: Hyper | None = None
+    units: Array, values: Array, nominal: Array, first: Hyper | None = None, steps: int = MAX_STEPS
 ) -> tuple[Hyper, float]:
     """The most probable hyper-parameters after standardised `values` (n,) at `units` (n, dims), and their log evidence.
 
-    `first` replaces the usual starts.
+    `first` is where the climb starts; without it there are several starts.
     """
     squares = differences(units, nominal)
-    dims = units.shape[1]
-    bounds = [LENGTH_BOUNDS] * dims + [SIGNAL_BOUNDS, NOISE_BOUNDS]
-    guesses = [first.theta] if first else [guess(dims, math.log(scale)) for scale in (0.4, 1.5, 0.1)[:starts]]
-    best: tuple[float, Array] | None = None
-    for theta in guesses:
-        found = minimize(
-            objective,
-            theta,
-            (squares, values),
-            jac=True,
-            bounds=bounds,
-            method="L-BFGS-B",
-            options={"maxiter": 60, "ftol": 1e-5},
-        )
-        if best is None or found.fun < best[0]:
-            best = float(found.fun), found.x
-    assert best is not None
-    return Hyper(best[1]), -best[0]
+    starts = [first.theta] if first else [guess(units.shape[1], length) for length in START_LENGTHS]
+    bounds = [LENGTH_BOUNDS] * units.shape[1] + [SIGNAL_BOUNDS, NOISE_BOUNDS]
+    options = {"maxiter": steps, "ftol": 1e-5}
+    ends = [
+        minimize(objective, start, (squares, values), jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+        for start in starts
+    ]
+    best = min(ends, key=lambda end: float(end.fun))
+    return Hyper(best.x), -float(best.fun)
 
 
-def guess(dims: int, log_length: float = LENGTH_PRIOR[0]) -> Array:
-    return np.array([log_length] * dims + [0.0, math.log(1e-4)])
+def guess(dims: int, length: float) -> Array:
+    return np.array([math.log(length)] * dims + [0.0, math.log(1e-4)])
 
 
 def differences(units: Array, nominal: Array) -> Array:

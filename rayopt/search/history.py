@@ -40,7 +40,7 @@ def observed(params: Params, value: Any, cost_s: float = 0.0, metrics: Mapping[s
 class History:
     """Observations in the order in which they came, and the points that are still being evaluated.
 
-    With a path, each change is a line of that journal before it is a change here; what the journal already holds is read.
+    With a path, each change is a line of that journal before it is a change here; what the journal holds is read.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -117,7 +117,8 @@ class Choice:
         return (self.index(unit) + 0.5) / self.count
 
     def index(self, unit: Array) -> Array:
-        return np.clip(np.floor(np.asarray(unit) * self.count), 0, self.count - 1).astype(np.int64)
+        index: Array = np.clip(np.floor(np.asarray(unit) * self.count), 0, self.count - 1).astype(np.int64)
+        return index
 
     def place(self, index: int) -> float:
         return (index + 0.5) / self.count
@@ -230,8 +231,9 @@ def _read_range(written: Mapping[str, Any], place: Place, at: Location) -> tuple
         faults.append(Fault(place(at), f"{low!r} to {high!r} is wider than a number can be", "give a narrower range"))
     if faults:
         return None, faults
-    ends = (int(low), int(high)) if integer else (float(low), float(high))
-    return Range(*ends, log, integer, when), []
+    if integer:
+        return Range(int(low), int(high), log, True, when), []
+    return Range(float(low), float(high), log, False, when), []
 
 
 def _is_number(value: Any) -> bool:

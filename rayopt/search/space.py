@@ -1,7 +1,7 @@
 """A search space: named parameters, some of which exist only when others have certain values, as a unit cube.
 
-Each parameter is one coordinate. Points of the cube that mean the same are brought to one place by `snap`: whole numbers
-and choices to the middle of what they own, parameters that do not exist to the middle of the cube.
+Each parameter is one coordinate. Points of the cube that mean the same are brought to one place by `snap`: whole
+numbers and choices to the middle of what they own, parameters that do not exist to the middle of the cube.
 """
 
 from __future__ import annotations

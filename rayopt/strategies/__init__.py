@@ -5,9 +5,9 @@ A strategy is a module with
     Options    a `Settings` class: what may be set, with defaults and limits
     propose(space, history, pending, seed, options) -> Params | None
 
-`history` holds the observations so far (more of their value is better), `pending` the points that are being evaluated. A
-proposal depends on the arguments alone: the same ones give the same point, so that a search goes on from its journal as if
-it had never stopped. None: every point of the space has been tried.
+`history` holds the observations so far (more of their value is better), `pending` the points that are being evaluated.
+A proposal depends on the arguments alone: the same ones give the same point, so that a search goes on from its journal
+as if it had never stopped. None: every point of the space has been tried.
 """
 
 from __future__ import annotations
