@@ -17,7 +17,7 @@ from rayopt.search.parameters import Array
 
 ROOT5 = math.sqrt(5)
 # Log-normal priors of length scales, of the signal's and of the noise's variance (of standardised values): mean, width.
-LENGTH_PRIOR = (math.log(0.5), 1.0)
+LENGTH_PRIOR = (0.0, 1.0)
 SIGNAL_PRIOR = (0.0, 1.5)
 NOISE_PRIOR = (math.log(1e-5), 3.0)
 LENGTH_BOUNDS = (math.log(5e-3), math.log(1e2))

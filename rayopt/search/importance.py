@@ -9,7 +9,9 @@ import numpy as np
 from rayopt.search import design, warp
 from rayopt.search.gaussian import Posterior
 from rayopt.search.history import Observation
+from rayopt.search.parameters import Array
 from rayopt.search.space import Space
+from rayopt.search.threads import one_thread
 
 POINTS = 512
 
@@ -23,6 +25,11 @@ def importance(space: Space, history: Sequence[Observation], seed: int = 0) -> d
     values = np.array([one.value for one in good], dtype=float)
     if len(good) < 4 or np.ptp(values) == 0:
         return {}
+    with one_thread():
+        return _shares(space, good, values, seed)
+
+
+def _shares(space: Space, good: Sequence[Observation], values: Array, seed: int) -> dict[str, float]:
     units = space.units(one.params for one in good)
     curved, hyper = warp.fitted(units, values, space.nominal)
     belief = Posterior(units, curved, space.nominal, hyper)

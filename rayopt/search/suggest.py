@@ -14,10 +14,12 @@ import numpy as np
 from rayopt.search import acquisition, climb, design, gaussian, pareto, warp
 from rayopt.search.gaussian import Hyper, Posterior
 from rayopt.search.history import Observation
+from rayopt.search.threads import one_thread
 from rayopt.search.parameters import Array
 from rayopt.search.space import Params, Space
 
 LEADERS = 4
+SURELY_GOOD = -0.5  # between -1, what succeeded, and 1, what failed
 FAILURE_LENGTHS = (0.1, 0.5)  # how far a failure is believed to reach, at least and at most
 
 
@@ -45,8 +47,9 @@ def suggest(
     if len(taken) >= problem.initial_count and len(_complete(history, problem)) >= 2:
         generator = np.random.default_rng([seed, len(history), len(pending)])
         try:
-            beliefs = believe(space, history, pending, problem, generator)
-            found = climb.best_point(space, beliefs, space.units(taken), generator)
+            with one_thread():
+                beliefs = believe(space, history, pending, problem, generator)
+                found = climb.best_point(space, beliefs, space.units(taken), generator)
         except np.linalg.LinAlgError:
             found = None
         if found is not None:
@@ -147,9 +150,9 @@ def _limit_conditions(
 
 
 def _failure_condition(space: Space, history: Sequence[Observation], hyper: Hyper) -> tuple[Posterior, float]:
-    """A regression on 1 for what failed and -1 for what did not: points are wanted where it is below 0."""
+    """A regression on 1 for what failed and -1 for what did not: points are wanted where it is well below 0."""
     labels = np.array([1.0 if one.failed else -1.0 for one in history])
     lengths = np.clip(hyper.lengths, *FAILURE_LENGTHS)
     return Posterior(
-        space.units(one.params for one in history), labels, space.nominal, gaussian.hyper(lengths, 1.0, 0.05)
-    ), 0.0
+        space.units(one.params for one in history), labels, space.nominal, gaussian.hyper(lengths, 1.0, 0.01)
+    ), SURELY_GOOD

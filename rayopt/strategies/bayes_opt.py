@@ -64,6 +64,7 @@ def _suggested(units: np.ndarray, values: Sequence[float], seed: Sequence[int], 
             optimizer.register(dict(zip(names, unit, strict=True)), value)
         for unit in units[len(values) :]:
             point = dict(zip(names, unit, strict=True))
-            optimizer.register(point, optimizer.predict(point))
+            believed = np.asarray(optimizer.predict(point))
+            optimizer.register(point, float(believed))
         found = optimizer.suggest()
     return np.clip([float(found[name]) for name in names], 0.0, 1.0)
