@@ -15,6 +15,7 @@ from pydantic import Field
 from rayopt.search.design import fresh, keys, next_design_point
 from rayopt.search.history import Observation
 from rayopt.search.space import Params, Space
+from rayopt.search.threads import one_thread
 from rayopt.spec import Settings
 
 
@@ -58,7 +59,7 @@ def _suggested(units: np.ndarray, values: Sequence[float], seed: Sequence[int], 
         verbose=0,
         allow_duplicate_points=True,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore")
         for unit, value in zip(units, values, strict=False):
             optimizer.register(dict(zip(names, unit, strict=True)), value)
