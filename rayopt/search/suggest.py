@@ -14,9 +14,9 @@ import numpy as np
 from rayopt.search import acquisition, climb, design, gaussian, pareto, warp
 from rayopt.search.gaussian import Hyper, Posterior
 from rayopt.search.history import Observation
-from rayopt.search.threads import one_thread
 from rayopt.search.parameters import Array
 from rayopt.search.space import Params, Space
+from rayopt.search.threads import one_thread
 
 LEADERS = 4
 SURELY_GOOD = -0.5  # between -1, what succeeded, and 1, what failed

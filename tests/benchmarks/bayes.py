@@ -3,9 +3,9 @@
     python tests/benchmarks/bayes.py --problems branin hartmann6 --who bayes optuna_gp --seeds 20
 
 prints a table and a line of JSON for each problem: the median regret at `--evaluations` (50), initial points (5)
-included, with quartiles. `--flying 4` keeps four trials in flight: four are asked before the first is told, and each told
-one is replaced at once. `--cpu` times one suggestion at 50 and at 200 observations. Peers need `pip install rayopt[bench]`.
-Nothing here decides a test; regret does not depend on the machine's load, the times do.
+included, with quartiles. `--flying 4` keeps four trials in flight: four are asked before the first is told, and each
+told one is replaced at once. `--cpu` times one suggestion at 50 and at 200 observations. Peers need
+`pip install rayopt[bench]`. Nothing here decides a test; regret does not depend on the machine's load, the times do.
 """
 
 from __future__ import annotations
