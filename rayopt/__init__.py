@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "BayesOptimizer": "rayopt.search.bayes",
     "HyperparameterOptimizer": "rayopt.tuner",
     "InputError": "rayopt.errors",
     "ModelCompressor": "rayopt.compressor",
@@ -16,6 +17,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BayesOptimizer",
     "HyperparameterOptimizer",
     "InputError",
     "ModelCompressor",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import statistics
@@ -170,17 +169,18 @@ class Searching:
 
     def _proposed(self, common: Mapping[str, Any]) -> Any:
         """A search whose candidates a strategy proposes, one after another or a few at a time."""
-        from rayopt import plugins
+        from rayopt import strategies
+        from rayopt.search.history import Observation
         from rayopt.search.proposed import ProposedSearchCV
+        from rayopt.search.space import Space
 
-        job, place = self._search.job, "strategy"
-        strategy = plugins.load("rayopt.strategies", job["strategy"], place, ("Options", "propose"))
-        space = importlib.import_module("rayopt.search.space").Space.from_settings(job["space"])
-        observation = importlib.import_module("rayopt.search.history").Observation
+        job = self._search.job
+        strategy = strategies.find(job["strategy"], "strategy")
+        space = Space.from_settings(job["space"])
         options = strategy.Options.model_validate(job["options"])
 
         def propose(history: Sequence[tuple[Mapping[str, Any], float]], pending: Sequence[Mapping[str, Any]]) -> Any:
-            seen = [observation(dict(params), None if math.isnan(value) else value) for params, value in history]
+            seen = [Observation(dict(params), None if math.isnan(value) else value) for params, value in history]
             return strategy.propose(space, seen, list(pending), job["seed"], options)
 
         return ProposedSearchCV(

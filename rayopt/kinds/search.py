@@ -13,7 +13,7 @@ from rayopt.errors import Fault, InputError, did_you_mean, input_error
 from rayopt.kinds import JobSettings
 from rayopt.search import checks, recipe
 from rayopt.search.recipe import Part, Recipe
-from rayopt.spec import Document, Settings
+from rayopt.spec import Document, Settings, validate
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
@@ -69,6 +69,8 @@ def check(job: Job, document: Document) -> list[Fault]:
     if job.grid is not None:
         confirmed = job.confirm_large or job.strategy == "random"
         faults += checks.check_grid(job.grid, document.place(("grid",)), confirmed, CONFIRM)
+    if job.space is not None and not faults:
+        faults += _space_faults(job, document)
     if isinstance(job.cv, int) and job.cv < 2:
         faults.append(document.fault(("cv",), f"{job.cv} folds are too few", "give at least 2"))
     if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True:
@@ -96,6 +98,21 @@ def _strategy_faults(job: Job, document: Document) -> list[Fault]:
         problem = f"is not searched by the strategy {job.strategy!r}"
         faults.append(document.fault((other,), problem, f"write `{wanted}:`, or take another strategy"))
     return faults
+
+
+def _space_faults(job: Job, document: Document) -> list[Fault]:
+    """What is wrong with the space, and with the strategy's own options."""
+    from rayopt import strategies
+    from rayopt.search.space import Space
+
+    faults: list[Fault] = []
+    with plugins.importable(document.folder):
+        strategy = strategies.find(job.strategy, document.place(("strategy",)))
+    try:
+        Space.from_settings(job.space or {}, lambda at: document.place(("space", *at)))
+    except InputError as error:
+        faults += error.faults
+    return faults + validate(strategy.Options, job.options, document, ("options",))[1]
 
 
 def _strategies() -> list[str]:

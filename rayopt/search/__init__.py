@@ -1,1 +1,1 @@
-"""Searching for parameters: scikit-learn's own searches, their cells evaluated by whoever is there to work."""
+"""Searching for parameters: spaces and what to try next, scikit-learn's own searches, and who evaluates them."""

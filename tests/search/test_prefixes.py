@@ -24,10 +24,10 @@ Y = (X[:, 0] > 0).astype(int)
 
 
 class Own(TransformerMixin, BaseEstimator):
-    def fit(self, X: Any, y: Any = None) -> Own:  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> Own:
         return self
 
-    def transform(self, X: Any) -> Any:  # noqa: N803
+    def transform(self, X: Any) -> Any:
         return X
 
 

@@ -1,0 +1,157 @@
+"""What a search has asked and been told, and its journal: from the journal alone every state can be rebuilt."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rayopt.runs import journal
+from rayopt.search.parameters import key_of, plain
+from rayopt.search.space import Params, Space
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One evaluated point. More of `value` is better; None: it failed, and `reason` says why."""
+
+    params: Params
+    value: float | None
+    reason: str = ""
+    cost_s: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.value is None or not math.isfinite(self.value)
+
+
+def observed(params: Params, value: Any, cost_s: float = 0.0, metrics: Mapping[str, Any] | None = None) -> Observation:
+    """What an evaluation gave; anything but a finite number is a failure."""
+    others = {name: float(one) for name, one in (metrics or {}).items() if _finite(one)}
+    if _finite(value):
+        return Observation(params, float(value), cost_s=cost_s, metrics=others)
+    return Observation(params, None, f"the value is {value!r}", cost_s, others)
+
+
+class History:
+    """Observations in the order in which they came, and the points that are still being evaluated.
+
+    With a path, each change is a line of that journal before it is a change here; what the journal holds is read.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._observations: list[Observation] = []
+        self._pending: list[Params] = []
+        for entry in journal.read(path) if path else []:
+            self._apply(entry)
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        return tuple(self._observations)
+
+    @property
+    def pending(self) -> tuple[Params, ...]:
+        return tuple(self._pending)
+
+    @property
+    def best(self) -> Observation | None:
+        """The observation of most value, the earliest of equals; None as long as all failed."""
+        return best_of(self._observations)
+
+    def ask(self, params: Params) -> None:
+        """Notes that a point is being evaluated."""
+        self._write({"event": "asked", "params": _plain_params(params)})
+
+    def tell(self, observation: Observation) -> None:
+        """Notes what became of a point; it is no longer pending."""
+        self._write({"event": "told", **as_entry(observation)})
+
+    def drop(self, params: Params) -> None:
+        """Notes that a pending point will not be evaluated after all."""
+        self._write({"event": "dropped", "params": _plain_params(params)})
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self._path:
+            journal.append(self._path, entry)
+        self._apply(entry)
+
+    def _apply(self, entry: Mapping[str, Any]) -> None:
+        params, event = entry.get("params"), entry.get("event")
+        if not isinstance(params, Mapping):
+            return
+        if event == "asked":
+            self._pending.append(params)
+            return
+        key = key_of(params)
+        place = next((i for i, one in enumerate(self._pending) if key_of(one) == key), None)
+        if place is not None:
+            del self._pending[place]
+        if event == "told":
+            self._observations.append(from_entry(entry))
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What an earlier run gives to a new space, and why its other points do not."""
+
+    observations: tuple[Observation, ...]
+    left_out: tuple[str, ...]
+
+
+def warm_start(space: Space, earlier: Iterable[Observation]) -> WarmStart:
+    """The earlier observations that lie in the space, and a line for each that does not."""
+    kept, left_out = [], []
+    for one in earlier:
+        try:
+            params = space.read(one.params)
+        except ValueError as error:
+            left_out.append(f"{json.dumps(_plain_params(one.params))}: {error}")
+            continue
+        kept.append(Observation(params, one.value, one.reason, one.cost_s, one.metrics))
+    return WarmStart(tuple(kept), tuple(left_out))
+
+
+def best_of(observations: Sequence[Observation]) -> Observation | None:
+    good = [one for one in observations if not one.failed]
+    return max(good, key=lambda one: one.value or 0.0) if good else None
+
+
+def as_entry(observation: Observation) -> dict[str, Any]:
+    """The observation as plain data; a value that is not finite becomes None with its reason."""
+    value = None if observation.failed else plain(observation.value)
+    reason = observation.reason or (f"the value is {observation.value!r}" if observation.failed else "")
+    return {
+        "params": _plain_params(observation.params),
+        "value": value,
+        "reason": reason,
+        "cost_s": float(observation.cost_s),
+        "metrics": {name: float(one) for name, one in observation.metrics.items() if _finite(one)},
+    }
+
+
+def from_entry(entry: Mapping[str, Any]) -> Observation:
+    """The observation that `as_entry` turned into plain data."""
+    value = entry.get("value")
+    return Observation(
+        dict(entry["params"]),
+        None if value is None else float(value),
+        str(entry.get("reason", "")),
+        float(entry.get("cost_s", 0.0)),
+        dict(entry.get("metrics", {})),
+    )
+
+
+def _plain_params(params: Params) -> dict[str, Any]:
+    return {name: plain(value) for name, value in params.items()}
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -1,0 +1,98 @@
+"""BayesOptimizer on scikit-learn's estimators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+import rayopt
+from rayopt.errors import InputError, WorkError
+from rayopt.search.stopping import Stop
+
+X, y = load_iris(return_X_y=True)
+
+
+def test_it_gives_target_and_params_and_leaves_the_model_alone() -> None:
+    model = SVC()
+    optimizer = rayopt.BayesOptimizer(
+        model, {"C": (0.01, 10), "gamma": {"low": 1e-4, "high": 10, "log": True}}, n_iter=3
+    )
+    found = optimizer.optimize(X, y)
+    assert set(found) == {"target", "params"}
+    assert len(optimizer.history.observations) == 8
+    assert found["target"] == pytest.approx(cross_val_score(SVC(**found["params"]), X, y, cv=5).mean())
+    assert found["target"] == max(one.value or 0 for one in optimizer.history.observations)
+    assert model.get_params()["C"] == 1.0
+
+
+def test_the_same_seed_gives_the_same_search() -> None:
+    runs = [rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=2) for _ in range(2)]
+    assert runs[0].optimize(X, y) == runs[1].optimize(X, y)
+    points = [[one.params for one in run.history.observations] for run in runs]
+    assert points[0] == points[1]
+
+
+def test_whole_bounds_are_whole_numbers_unless_the_estimator_has_a_float() -> None:
+    optimizer = rayopt.BayesOptimizer(DecisionTreeClassifier(random_state=0), {"max_depth": (1, 5)}, n_iter=1)
+    optimizer.optimize(X, y)
+    assert all(isinstance(one.params["max_depth"], int) for one in optimizer.history.observations)
+    assert not any(one.failed for one in optimizer.history.observations)
+    assert optimizer.stopped == "every point has been tried"
+    assert not rayopt.BayesOptimizer(SVC(), {"C": (1, 5)}).space.discrete.any()
+
+
+def test_fits_that_fail_are_learnt_from() -> None:
+    bounds = {"solver": ["lbfgs", "liblinear"], "l1_ratio": [0.0, 1.0], "C": (0.1, 10)}
+    optimizer = rayopt.BayesOptimizer(LogisticRegression(max_iter=50), bounds, n_iter=8)
+    found = optimizer.optimize(X[:100], y[:100])
+    failed = [one for one in optimizer.history.observations if one.failed]
+    assert failed
+    assert all("l1" in one.reason for one in failed)
+    assert found["target"] > 0.9
+
+
+def test_that_all_fits_fail_is_said() -> None:
+    with pytest.raises(WorkError, match="all 5 evaluations failed; the last one: ValueError"):
+        rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1.0)}, n_iter=0).optimize(np.full((20, 2), np.nan), np.arange(20) % 2)
+
+
+def test_a_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
+    whole = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=3)
+    whole.optimize(X, y)
+    path = tmp_path / "search.jsonl"
+    rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=1, journal=path).optimize(X, y)
+    path.write_bytes(path.read_bytes()[:-5])  # as if it had been killed
+    rest = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=3, journal=path)
+    rest.optimize(X, y)
+    assert [one.params for one in rest.history.observations] == [one.params for one in whole.history.observations]
+
+
+def test_it_stops_when_it_is_good_enough() -> None:
+    optimizer = rayopt.BayesOptimizer(SVC(), {"C": (0.5, 10)}, stop=Stop(target=0.5))
+    optimizer.optimize(X, y)
+    assert optimizer.stopped == "the target 0.5 is reached"
+    assert len(optimizer.history.observations) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "bounds", "n_iter", "message"),
+    [
+        (SVC(), {"gama": (0, 1)}, 5, "param_bounds.gama: SVC has no parameter 'gama'; did you mean 'gamma'?"),
+        (SVC(), {"C": (5, 1)}, 5, "param_bounds.C: low 5 is not below high 1"),
+        (SVC(), {}, 5, "param_bounds: names no parameter"),
+        (SVC(), {"C": (0, 1)}, -1, "n_iter: -1 is no whole number from 0"),
+        (SVC, {"C": (0, 1)}, 5, "is no scikit-learn estimator"),
+        ("svc", {"C": (0, 1)}, 5, "'svc' is no scikit-learn estimator"),
+    ],
+)
+def test_what_is_wrong_is_said(model: object, bounds: dict[str, object], n_iter: int, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        rayopt.BayesOptimizer(model, bounds, n_iter=n_iter)
+    assert message in str(caught.value)
