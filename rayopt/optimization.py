@@ -84,7 +84,7 @@ class Optimization:
 
     def _make(self) -> list[Task]:
         chains = self._results.add(self._propose())
-        self._next = "time" if chains or not self._results.timed() else "grade"
+        self._next = "time" if chains or self._results.to_time() else "grade"
         return self._making(chains)
 
     def _time(self) -> list[Task]:

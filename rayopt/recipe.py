@@ -86,7 +86,7 @@ class Recipe:
             known._between,
             known._long_recoveries,
         )
-        for stage in stages:
+        for stage in stages[:1] if self.facts.generated else stages:
             new = {one.key: one for one in stage() if one.key not in tried}
             if new:
                 return list(new.values())
@@ -95,12 +95,14 @@ class Recipe:
     # What is done to the ONNX file alone
 
     def _finishers(self) -> Iterator[Proposal]:
-        facts = self.facts
         yield Proposal(("optimize_graph",), "removes what the graph does not need; proven equal")
-        if facts.generated:
-            return
-        for steps, why in _quantizers(facts):
-            yield Proposal(("optimize_graph", *steps), why)
+        for steps, why in _quantizers(self.facts):
+            if not self.facts.generated:
+                yield Proposal(("optimize_graph", *steps), why)
+            elif not any(
+                "quantize_static" in json.dumps(step) for step in steps
+            ):  # which would want rows to calibrate on
+                yield Proposal(("optimize_graph", *steps), f"{why}; to be verified on data")
 
     def _repairs(self) -> Iterator[Proposal]:
         """Another calibration of what goes over the budget, and other widths of weights."""
@@ -188,7 +190,7 @@ class Recipe:
 
     def _recoveries(self) -> Iterator[Proposal]:
         if self.facts.trainable:
-            for keep in KEEPS:
+            for keep in self._distinct(KEEPS, PROXY_EPOCHS, ("export_onnx",)):
                 if not self._hopeless(keep):
                     yield from self._finished(keep, EPOCHS, f"{keep:.3g} of the channels, fully recovered")
 
@@ -196,11 +198,11 @@ class Recipe:
         """Bisects (twice) between the smallest share that is within the budget and the largest below that is not."""
         if not self.facts.trainable:
             return
-        shares = list(KEEPS)
+        shares = self._distinct(KEEPS, PROXY_EPOCHS, ("export_onnx",))
         for _ in range(2):
             good, bad = self._edge(shares)
-            if good is None or bad is None:
-                return
+            if good is None or bad is None or len(self._distinct(shares)) < len(shares):
+                return  # there is nothing between, or widths are rounded to the same
             middle = round(math.sqrt(good * bad), 3)
             shares.append(middle)
             yield from self._finished(middle, EPOCHS, f"between {bad:g} (over the budget) and {good:g} (within it)")
@@ -211,7 +213,7 @@ class Recipe:
         """More training where a little is missing, and for the smallest share that is within the budget."""
         if not self.facts.trainable:
             return
-        for keep in self._shares():
+        for keep in self._distinct(self._shares()):
             drop = self._best_drop(keep, EPOCHS)
             if drop is not None and self.max_drop < drop <= CLOSE * max(self.max_drop, 0.002):
                 yield from self._finished(
@@ -220,6 +222,8 @@ class Recipe:
 
     def stopped(self) -> list[str]:
         """The branches that were given up early, as sentences."""
+        if self.facts.problem:
+            return [f"no quantiser was tried: {self.facts.problem}"]
         if not self.facts.trainable:
             return []
         return [
@@ -255,6 +259,17 @@ class Recipe:
             if isinstance(first, dict) and first["use"] == "prune_channels":
                 found.add(first["keep"])
         return sorted(found, reverse=True)
+
+    def _distinct(
+        self, shares: Sequence[float], epochs: int = EPOCHS, finisher: Steps = ("optimize_graph",)
+    ) -> list[float]:
+        """Shares of channels without those that rounding makes the same model as a larger one."""
+        first: dict[tuple[float, float], float] = {}
+        for keep in sorted(shares, reverse=True):
+            found = self._find(*_pruned(keep, epochs), *finisher)
+            same = (found.size_share, found.drop) if found and found.ok else (keep, math.inf)
+            first.setdefault(same, keep)
+        return list(first.values())
 
     def _best_drop(self, keep: float, epochs: int) -> float | None:
         drops = [

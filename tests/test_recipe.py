@@ -83,11 +83,20 @@ def test_convolutions_are_quantised_statically_and_transformers_dynamically() ->
     assert "quantize_static" not in names
 
 
-def test_without_data_only_what_is_proven_equal_is_tried() -> None:
-    facts = Facts({"Conv": 1}, frozenset({"Conv"}), trainable=False, generated=True)
-    (only,) = Recipe(facts, 0.01).next({})
-    assert only.steps == ("optimize_graph",)
-    assert Recipe(facts, 0.01).next({only.key: Tried(ok=True, drop=0.0)}) == []
+def test_without_data_nothing_is_calibrated_or_gone_on_with() -> None:
+    facts = Facts({"Conv": 1, "MatMul": 1}, frozenset({"Conv", "MatMul"}), trainable=False, generated=True)
+    first = Recipe(facts, 0.01).next({})
+    assert first[0].steps == ("optimize_graph",)
+    assert "quantize_dynamic" in json.dumps([one.steps for one in first])
+    assert "quantize_static" not in json.dumps([one.steps for one in first])
+    assert Recipe(facts, 0.01).next({one.key: Tried(ok=True, drop=0.5) for one in first}) == []
+
+
+def test_a_model_that_no_quantiser_takes_is_only_cleaned_up() -> None:
+    facts = Facts({}, frozenset({"Mine"}), trainable=False, problem="it has the operator Mine")
+    recipe = Recipe(facts, 0.01)
+    assert [one.steps for one in recipe.next({})] == [("optimize_graph",)]
+    assert recipe.stopped() == ["no quantiser was tried: it has the operator Mine"]
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -130,3 +139,16 @@ def test_the_layers_that_hurt_stay_in_float_and_no_more() -> None:
     ]
     assert min(count for count, within in mixed if within) == 2
     assert {count for count, within in mixed if not within} == {1}
+
+
+def test_what_rounding_makes_the_same_model_is_not_made_twice() -> None:
+    """Widths in eighths: .18 and .125 are one model, and there is nothing between .25 and .125."""
+    tried: dict[str, Tried] = {}
+    while proposals := Recipe(CNN, 0.005).next(tried):
+        for one in proposals:
+            steps = json.loads(one.key)
+            if isinstance(steps[0], dict) and "keep" in steps[0]:
+                steps[0]["keep"] = max(0.125, steps[0]["keep"] * 8 // 1 / 8)
+            tried[one.key] = simulated(Proposal(tuple(steps), ""), edge=0.2)
+    assert 0.125 not in keeps(tried, 16)
+    assert len([keep for keep in keeps(tried, 16) if keep < 0.25]) == 2  # .18, and one between that shows the rounding

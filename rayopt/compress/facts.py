@@ -18,8 +18,8 @@ class Facts:
     """What is known of the model beforehand.
 
     weights: bytes of weights by the operator that uses them. trainable: whether it is a torch model with rows to train
-    on. generated: there is no data, and only what provably keeps the outputs is of use. layers: names of the nodes that
-    can be quantised by themselves, those with most weights first. problem: why it cannot be quantised at all, if so.
+    on. generated: there is no data: only what provably keeps the outputs can be recommended. layers: names of the nodes
+    that can be quantised by themselves, those with most weights first. problem: why it cannot be quantised, if so.
     """
 
     weights: Mapping[str, int]
