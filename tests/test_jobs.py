@@ -37,7 +37,7 @@ def test_the_quickstart_ends_with_a_smaller_and_faster_model(tmp_path: Path, ray
     assert all(high < 1 for high in recommended["latency_ratio_high"].values())
     assert baseline["selection_accuracy"] - recommended["selection_accuracy"] <= summary["max_accuracy_drop"]
     dynamic = [row for row in summary["candidates"] if row["steps"][-1] == "quantize_dynamic"]
-    assert dynamic[0]["verdict"] == "slower than the baseline"
+    assert dynamic[0]["verdict"] in ("larger than the baseline", "slower than the baseline")
     assert {row["accuracy_split"] for row in [baseline, *summary["front"]]} == {"test"}
     assert {row["accuracy_split"] for row in summary["candidates"] if row["id"] not in ids(summary["front"])} == {
         "selection"
