@@ -11,7 +11,8 @@ from rayopt import tasks
 from rayopt.compress.facts import facts_of
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.errors import InputError, WorkError
-from rayopt.recipe import CLEANED, Recipe
+from rayopt.recipe.auto import Recipe
+from rayopt.recipe.quantizing import CLEANED
 from rayopt.results import Results
 from rayopt.runs import journal
 from rayopt.runs.files import write_json
@@ -113,7 +114,7 @@ class Optimization:
         recipe = self._recipe(search.trainable)
         known = {key: tried for key, id in self._proposed.items() if (tried := self._results.tried(id))}
         proposals = recipe.next(known)
-        self._results.stopped = Recipe(recipe.facts, recipe.max_drop, known).stopped()
+        self._results.stopped = recipe.stopped(known)
         left = search.budget.trials - len(self._proposed) + len(self._results.probes)
         if proposals and time.monotonic() - self._start > 60 * search.budget.minutes:
             left = 0

@@ -14,7 +14,7 @@ from rayopt.measure.choose import Candidate, is_faster, pareto_front, recommend,
 from rayopt.measure.machine import machine
 from rayopt.measure.metrics import Metric
 from rayopt.plan import OUT_OF_BUDGET
-from rayopt.recipe import Tried
+from rayopt.recipe.proposals import Tried
 from rayopt.records import Artifact, Latency, Outcome, Scores
 from rayopt.study import Study, id_of
 from rayopt.tasks import versions

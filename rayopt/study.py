@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rayopt.data.rows import shape_of
 from rayopt.measure.choose import Objective
-from rayopt.recipe import Budget
+from rayopt.recipe.proposals import Budget
 from rayopt.records import Artifact, digest
 from rayopt.tasks import MODEL, Limits
 from rayopt.tree import Chain

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayopt.compress.facts import Facts
-from rayopt.recipe import FIRST_KEEPS, KEEPS, Proposal, Recipe, Tried
+from rayopt.recipe.auto import Recipe
+from rayopt.recipe.proposals import Proposal, Tried
+from rayopt.recipe.pruning import FIRST_KEEPS, KEEPS
 
 CNN = Facts({"Conv": 900, "Gemm": 100}, frozenset({"Conv", "Relu", "Gemm"}), trainable=True)
 TRANSFORMER = Facts({"MatMul": 700, "Gather": 300}, frozenset({"MatMul", "Softmax", "Gather"}), trainable=False)
@@ -71,7 +73,7 @@ def test_hopeless_branches_are_given_up_and_told() -> None:
     assert keeps(tried, 3) == set(KEEPS)
     assert min(keeps(tried, 16)) > min(KEEPS)
     assert any(
-        "0.125 of the channels was given up after 3 epochs" in line for line in Recipe(CNN, 0.005, tried).stopped()
+        "0.125 of the channels was given up after 3 epochs" in line for line in Recipe(CNN, 0.005).stopped(tried)
     )
 
 
@@ -96,7 +98,7 @@ def test_a_model_that_no_quantiser_takes_is_only_cleaned_up() -> None:
     facts = Facts({}, frozenset({"Mine"}), trainable=False, problem="it has the operator Mine")
     recipe = Recipe(facts, 0.01)
     assert [one.steps for one in recipe.next({})] == [("optimize_graph",)]
-    assert recipe.stopped() == ["no quantiser was tried: it has the operator Mine"]
+    assert recipe.stopped({}) == ["no quantiser was tried: it has the operator Mine"]
 
 
 @pytest.mark.parametrize("ok", [True, False])

@@ -180,7 +180,7 @@ def _chains(job: Job, document: Document) -> tuple[Chain, Chain, tuple[Chain, ..
 
 def _search(job: Job, document: Document, original: Chain) -> Search:
     """How the recipe's proposals become chains."""
-    from rayopt.recipe import Budget
+    from rayopt.recipe.proposals import Budget
     from rayopt.study import Search
 
     def read(steps: Sequence[Any]) -> Chain:
