@@ -91,7 +91,8 @@ class Artifact:
 class Scores:
     """How well a model does on one split: the job's metric with its 95 % interval over `n` rows, and all others.
 
-    `drop` is how much worse than the baseline that is (negative: better), with the interval of the same rows in pairs.
+    `drop` is how much worse than the baseline that is (negative: better), with the interval of the same rows in pairs
+    and its standard error.
     `divergence` is how far the outputs are from the baseline's, whatever the labels are: 0 for the same.
     """
 
@@ -104,6 +105,7 @@ class Scores:
     drop: float = 0.0
     drop_low: float = 0.0
     drop_high: float = 0.0
+    drop_error: float = 0.0
     divergence: float = 0.0
 
 

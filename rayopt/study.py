@@ -15,18 +15,21 @@ from rayopt.tasks import MODEL, Limits
 from rayopt.tree import Chain
 from rayopt.work import Bench, Timing
 
+BudgetBy = Literal["estimate", "likely", "bound"]
+
 
 @dataclass(frozen=True)
 class Rules:
     """What may be recommended, what is best, and which files stay.
 
-    The accuracy budget is held by the estimate of the drop, or by the upper bound of its 95 % interval.
+    Held against the accuracy budget is the estimate of the drop, what it is likely (4 to 1) not to exceed, or the upper
+    bound of its 95 % interval.
     """
 
     max_drop: float
     objective: Objective
     keep: Literal["front", "all"]
-    budget_by: Literal["estimate", "bound"] = "estimate"
+    budget_by: BudgetBy = "likely"
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,21 @@ def test_labels_that_no_change_can_keep_leave_the_baseline(tmp_path: Path) -> No
         assert summary["recommended"]["drop"] <= 0
 
 
+def test_the_budget_may_be_held_more_or_less_strictly(tmp_path: Path) -> None:
+    network(tmp_path / "model.onnx")
+    np.save(tmp_path / "rows.npy", np.random.default_rng(1).normal(size=(300, 16)).astype(np.float32))
+    steps = [{"any": [{"use": "quantize_weights", "bits": bits} for bits in (2, 3, 4, 5, 6)]}]
+    data, within = {"source": str(tmp_path / "rows.npy")}, {}
+    for strictness in ("estimate", "likely", "bound"):
+        summary = run(tmp_path, data, steps=steps, max_accuracy_drop=0.1, budget_by=strictness)
+        verdicts = {row["id"]: row["verdict"] for row in summary["candidates"]}
+        within[strictness] = {id for id, verdict in verdicts.items() if "accuracy budget" not in verdict}
+        for row in summary["candidates"]:
+            assert (row["verdict"] == "over the accuracy budget") == (row["drop"] > 0.1)
+    assert within["bound"] <= within["likely"] <= within["estimate"]
+    assert len(within["bound"]) < len(within["estimate"])
+
+
 @pytest.mark.slow
 def test_a_torch_model_is_pruned_recovered_and_quantised(small_job: Callable[..., Path], tmp_path: Path) -> None:
     model = {"factory": "rayopt.models.zoo:mlp", "args": {"features": 4, "outputs": 2, "hidden": 64}}

@@ -71,7 +71,7 @@ class Job(JobSettings):
     recipe: Literal["auto"] | None = None
     budget: BudgetSettings = Field(default_factory=BudgetSettings)
     max_accuracy_drop: float = Field(0.01, ge=0)
-    budget_by: Literal["estimate", "bound"] = "estimate"
+    budget_by: Literal["estimate", "likely", "bound"] = "likely"
     metric: str = "auto"
     objective: Literal["balanced", "size", "speed"] = "balanced"
     measure: MeasureSettings = Field(default_factory=MeasureSettings)

@@ -48,8 +48,10 @@ def wilson(share: float, n: int) -> Interval:
 
 def bootstrap(
     function: Callable[[Array], tuple[float, float]], rows: int, classes: Array | None, name: str
-) -> tuple[Interval, Interval]:
-    """The percentile intervals of two values over resampled row numbers (Efron, 1979), the same for the same rows.
+) -> tuple[Interval, Interval, float]:
+    """The percentile intervals of two values over resampled row numbers (Efron, 1979), and the second's standard error.
+
+    The same for the same rows.
 
     Rows of each class are resampled by themselves. Resamples on which `function` has no value (StepError) are left out;
     where those are most, the intervals are all that the others give. Raises StepError when it has a value on none.
@@ -68,7 +70,8 @@ def bootstrap(
     if not found:
         raise StepError(f"metric {name} has no value on any resample of its {rows} rows")
     bounds = np.quantile(found, [0.025, 0.975] if len(found) >= count / 2 else [0, 1], axis=0)
-    return (float(bounds[0, 0]), float(bounds[1, 0])), (float(bounds[0, 1]), float(bounds[1, 1]))
+    error = float(np.std([one[1] for one in found]))
+    return (float(bounds[0, 0]), float(bounds[1, 0])), (float(bounds[0, 1]), float(bounds[1, 1])), error
 
 
 def _resampled_mean(values: Array) -> Interval:

@@ -141,28 +141,29 @@ def score(metric: Metric, task: str, targets: Array, outputs: Array, baseline: A
     compared = targets if task == "unlabeled" and baseline is None else baseline
     pair = outputs if compared is None else compared.astype(np.float64)
     groups = targets if task == "classification" and targets.ndim == 1 else None
-    low, high, drop, drop_low, drop_high = _intervals(metric, targets, outputs, pair, value, groups)
+    interval, drop = _compared(metric, targets, outputs, pair, value, groups)
     apart = divergence(pair, outputs)
-    return Scores(metric.name, value, low, high, len(targets), others, drop, drop_low, drop_high, apart)
+    return Scores(metric.name, value, *interval, len(targets), others, *drop, apart)
 
 
-def _intervals(
+def _compared(
     metric: Metric, targets: Array, outputs: Array, pair: Array, value: float, groups: Array | None
-) -> tuple[float, float, float, float, float]:
-    """The interval of `value`, the drop from `pair` (the outputs of the baseline) and the drop's interval."""
+) -> tuple[intervals.Interval, tuple[float, float, float, float]]:
+    """The interval of `value`; the drop from `pair` (the outputs of the baseline), its interval and standard error."""
     if metric.by_row is not None:
         values, before = metric.by_row(targets, outputs), metric.by_row(targets, pair)
         drops = before - values if metric.higher_is_better else values - before
-        return *intervals.of_mean(values), float(drops.mean()), *intervals.of_mean_difference(drops)
+        error = float(drops.std() / math.sqrt(len(drops)))
+        return intervals.of_mean(values), (float(drops.mean()), *intervals.of_mean_difference(drops), error)
 
     def both(rows: Array) -> tuple[float, float]:
         resampled = _finite(metric, targets[rows], outputs[rows])
         base = resampled if pair is outputs else _finite(metric, targets[rows], pair[rows])
         return resampled, metric.drop(base, resampled)
 
-    of_value, of_drop = intervals.bootstrap(both, len(targets), groups, metric.name)
+    of_value, of_drop, error = intervals.bootstrap(both, len(targets), groups, metric.name)
     drop = 0.0 if pair is outputs else metric.drop(_finite(metric, targets, pair), value)
-    return *of_value, drop, *of_drop
+    return of_value, (drop, *of_drop, error)
 
 
 def worst(scores: list[Scores]) -> Scores:

@@ -207,12 +207,23 @@ def test_a_drop_is_paired_with_the_baseline_row_by_row(name: str) -> None:
     assert (before.drop, before.drop_low <= 0 <= before.drop_high) == (0, True)
 
 
+def test_the_standard_error_of_a_drop_counts_the_rows_that_changed() -> None:
+    labels = np.zeros(100, np.int64)
+    right = np.stack([np.ones(100), np.zeros(100)], axis=1)
+    changed = right.copy()
+    changed[:4] = changed[:4, ::-1]
+    found = score(BUILT_IN["accuracy"], "classification", labels, changed, right)
+    assert (found.drop, found.drop_error) == (0.04, pytest.approx(np.sqrt(0.04 * 0.96 / 100)))
+    assert score(BUILT_IN["accuracy"], "classification", labels, right, right).drop_error == 0
+
+
 def test_a_drop_of_an_own_metric_is_paired_too() -> None:
     noisy = GUESSES + generator.normal(scale=0.05, size=200)
     found = score(BUILT_IN["r2"], "regression", QUANTITIES, noisy, GUESSES)
     assert found.drop == pytest.approx(score(BUILT_IN["r2"], "regression", QUANTITIES, GUESSES).value - found.value)
     assert found.drop_low <= found.drop <= found.drop_high
     assert found.drop_high - found.drop_low < 0.3 * (found.high - found.low)
+    assert found.drop_error == pytest.approx((found.drop_high - found.drop_low) / 3.92, rel=0.2)
 
 
 def test_the_interval_of_a_drop_holds_it_95_times_in_100() -> None:
