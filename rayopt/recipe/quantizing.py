@@ -9,6 +9,7 @@ from rayopt.recipe.proposals import Item, Known, Proposal, Steps, key_of
 
 CLEAN = "optimize_graph"  # what the quantisers start from
 CLEANED = key_of([CLEAN])
+MIXED_BYTES = 16 << 20  # of weights: larger models take minutes to find widths by layer
 MAX_LAYERS = 48  # the largest are probed; the others stay as the quantiser has them
 
 
@@ -31,10 +32,10 @@ def repairs(known: Known) -> Iterator[Proposal]:
     narrow = known.find(CLEAN, *_weights(4))
     if known.within(narrow):
         yield Proposal((CLEAN, *_weights(3)), "weights of 4 bits are within the budget: try 3")
-        yield Proposal((CLEAN, *_mixed_weights(3.2)), "about 3 bits a weight, more of them where the outputs need it")
+        yield from _mixed_widths(3.2, known)
     elif known.over(narrow):
         yield Proposal((CLEAN, *_weights(6)), "weights of 4 bits are over the budget")
-        yield Proposal((CLEAN, *_mixed_weights(4.5)), "about 4 bits a weight, more of them where the outputs need it")
+        yield from _mixed_widths(4.5, known)
 
 
 def probes(known: Known) -> Iterator[Proposal]:
@@ -130,5 +131,8 @@ def _weights(bits: int) -> Steps:
     return ({"use": "quantize_weights", "bits": bits},)
 
 
-def _mixed_weights(average_bits: float) -> Steps:
-    return ({"use": "quantize_weights", "average_bits": average_bits},)
+def _mixed_widths(average_bits: float, known: Known) -> Iterator[Proposal]:
+    """Widths by layer, for models that are quick to run once for each layer and width."""
+    if sum(known.facts.weights.values()) <= MIXED_BYTES:
+        step: Item = {"use": "quantize_weights", "average_bits": average_bits}
+        yield Proposal((CLEAN, step), f"about {average_bits:g} bits a weight, more of them where the outputs need it")
