@@ -198,3 +198,74 @@ def test_models_are_timed_on_the_target_alone(small_job: Callable[..., Path], tm
     label = node["Labels"]["ray.io/node-id"]
     summary = api.run(small_job(target={"ray.io/node-id": label}), tmp_path / "out", address=ray_session)
     assert all(row["latency_ratio"] for row in [summary["baseline"], *summary["front"]])
+
+
+def saved(
+    path: Path, nodes: list[Any], inputs: dict[str, int], outputs: dict[str, list[Any]], tensors: list[Any]
+) -> None:
+    """A model whose inputs are `(n, 8)` of a type and whose outputs are float of a shape."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes, "g", [value(name, kind, ["n", 8]) for name, kind in inputs.items()],
+        [value(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()], tensors,
+    )  # fmt: skip
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+
+
+def floats(name: str, *shape: int) -> Any:
+    return onnx.numpy_helper.from_array(np.random.default_rng(len(name)).normal(size=shape).astype(np.float32), name)
+
+
+def test_every_output_counts_and_inputs_may_be_whole_numbers(tmp_path: Path) -> None:
+    node = onnx.helper.make_node
+    nodes = [
+        node("Gather", ["table", "ids"], ["words"]), node("ReduceMean", ["words"], ["mean"], axes=[1], keepdims=0),
+        node("MatMul", ["mean", "a"], ["first"]), node("MatMul", ["mean", "b"], ["second"]),
+    ]  # fmt: skip
+    tensors = [floats("table", 200, 32), floats("a", 32, 4), floats("b", 32, 4)]
+    saved(
+        tmp_path / "model.onnx",
+        nodes,
+        {"ids": onnx.TensorProto.INT64},
+        {"first": ["n", 4], "second": ["n", 4]},
+        tensors,
+    )
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 200, (300, 8)))
+    summary = run(tmp_path, {"source": str(tmp_path / "rows.npy"), "dtype": "int64"}, max_accuracy_drop=0.1)
+    assert summary["failed"] == []
+    assert summary["recommended"]["size_bytes"] < 0.5 * summary["baseline"]["size_bytes"]
+    certificate = json.loads((tmp_path / "out" / summary["recommended"]["path"] / "certificate.json").read_text())
+    assert len(certificate["probe"]["outputs"]) == 2
+
+
+def test_a_model_with_branches_is_made_smaller_as_far_as_it_goes(tmp_path: Path) -> None:
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    branches = [
+        onnx.helper.make_graph(
+            [node("MatMul", ["h", name], [f"{name}_out"])], name, [],
+            [value(f"{name}_out", onnx.TensorProto.FLOAT, ["n", 5])],
+        )
+        for name in ("left", "right")
+    ]  # fmt: skip
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]), node("ReduceSum", ["h"], ["total"], keepdims=0),
+        node("Greater", ["total", "zero"], ["positive"]),
+        node("If", ["positive"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]  # fmt: skip
+    zero = onnx.numpy_helper.from_array(np.float32(0), "zero")
+    tensors = [floats("w", 8, 128), floats("left", 128, 5), floats("right", 128, 5), zero]
+    saved(tmp_path / "model.onnx", nodes, {"x": onnx.TensorProto.FLOAT}, {"y": ["n", 5]}, tensors)
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32))
+    summary = run(tmp_path, {"source": str(tmp_path / "rows.npy")}, max_accuracy_drop=0.2)
+    assert summary["status"] == "done"
+    assert len(summary["candidates"]) >= 3
+
+
+def test_an_operator_that_the_runtime_does_not_have_is_told(tmp_path: Path) -> None:
+    nodes = [onnx.helper.make_node("Magic", ["x"], ["y"], domain="mine")]
+    saved(tmp_path / "model.onnx", nodes, {"x": onnx.TensorProto.FLOAT}, {"y": ["n", 8]}, [])
+    np.save(tmp_path / "rows.npy", np.zeros((300, 8), np.float32))
+    for data in ({"source": str(tmp_path / "rows.npy")}, None):
+        with pytest.raises(InputError, match="Magic"):
+            run(tmp_path, data)
