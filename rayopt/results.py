@@ -21,7 +21,7 @@ from rayopt.tasks import versions
 from rayopt.tree import Chain
 from rayopt.work import Made
 
-LIKELY = 0.8416  # standard errors: the normal distribution's 80 % point
+LIKELY = 1.2816  # standard errors: the normal distribution's 90 % point
 
 
 @dataclass(frozen=True)

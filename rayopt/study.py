@@ -22,7 +22,7 @@ BudgetBy = Literal["estimate", "likely", "bound"]
 class Rules:
     """What may be recommended, what is best, and which files stay.
 
-    Held against the accuracy budget is the estimate of the drop, what it is likely (4 to 1) not to exceed, or the upper
+    Held against the accuracy budget is the estimate of the drop, what it is likely (9 to 1) not to exceed, or the upper
     bound of its 95 % interval.
     """
 
