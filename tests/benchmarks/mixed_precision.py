@@ -58,7 +58,7 @@ def trained(net: Net, data: Dataset, seed: int) -> Artifact:
 def measure(model: Artifact, data: Dataset) -> tuple[float, int]:
     """Test accuracy in percent, and bytes."""
     rows = data["test"]
-    return 100 * accuracy(rows.y, predict(session(model), rows.x)), model.size_bytes
+    return 100 * float(accuracy(rows.y, predict(session(model), rows.x)).mean()), model.size_bytes
 
 
 def rows_of(net: Net) -> list[dict[str, Any]]:
