@@ -16,6 +16,8 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "rayopt")
 SLOW = '''
 """A method that takes its time."""
+import time
+
 from rayopt.spec import Settings
 
 accepts = gives = "onnx"
