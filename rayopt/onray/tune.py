@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import secrets
+import sys
 import tempfile
 import threading
 import time
@@ -233,7 +234,12 @@ class TuneCrew:
 
 
 def hire(address: str | None) -> Crew:
-    """The crew that waits on the Ray that the caller has started, or a new one; else one on a Ray of its own."""
+    """The crew that waits on the Ray that the caller has started, or a new one; else one on a Ray of its own.
+
+    Raises WorkError where trials could never start.
+    """
+    if " " in sys.executable:  # Ray hands a worker with environment variables, as a trial is, to a shell unquoted
+        raise WorkError(f"Ray Tune cannot start workers of {sys.executable}: its path has a space")
     if not ray.is_initialized():
         return TuneCrew(OnRay(address))
     with _HIRING:

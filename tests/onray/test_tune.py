@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +21,17 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
 from sklearn.naive_bayes import GaussianNB
 
-from rayopt import HyperparameterOptimizer, InputError, api
+from rayopt import HyperparameterOptimizer, InputError, WorkError, api
 from rayopt.onray import kept, tune
 from rayopt.search import wrapped
 from rayopt.search.runner import Means, Progress, Runner
 from tests.search.estimators import Locked, Nearest
 from tests.search.test_grid_equal import CASES, assert_equal, outcome
 
-pytestmark = pytest.mark.ray
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(" " in sys.executable, reason="Ray Tune starts no worker whose path has a space"),
+]
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = (X[:, 0] > 0).astype(int)
@@ -194,3 +198,9 @@ def test_a_crew_that_waits_leaves_when_others_need_its_place(
         on_ray(search, X, Y)
     assert api.run(small_job(), tmp_path / "out", address=ray_session)["status"] == "done"
     assert kept.take() is None
+
+
+def test_a_python_that_tune_cannot_start_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/my projects/.venv/bin/python")
+    with pytest.raises(WorkError, match="its path has a space"):
+        tune.hire(None)
