@@ -42,7 +42,13 @@ def start(job: Path, out: Path, *more: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
         env={**os.environ, "HOME": str(home)},
+        preexec_fn=_heed_interrupts,
     )
+
+
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
