@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from rayopt import tasks
-from rayopt.compress.facts import facts_of
+from rayopt.compress.facts import Facts, facts_of
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.errors import InputError, WorkError
 from rayopt.recipe.auto import Recipe
@@ -38,6 +38,7 @@ class Optimization:
         self._next: Literal["make", "time", "grade", "end"] = "make"
         self._planned: set[str] = set()  # steps
         self._proposed: dict[str, str] = {}  # chain ids by the key of their proposal
+        self._facts: dict[str, Facts] = {}  # by the id of the model that they are of
         self._start = time.monotonic()
         lines = journal.read(desk.folder.outcomes)
         self._journaled = {line["id"]: line for line in lines if {"id", "status", "sha256"} <= set(line)}
@@ -134,8 +135,9 @@ class Optimization:
         generated = self._study.bench.data.generated
         cleaned = self._proposed.get(CLEANED, self._results.base)  # the graph that the quantisers are given
         id = cleaned if cleaned in self._results.evaluated() else self._results.base
-        facts = facts_of(self._results.artifact(id), trainable, generated)
-        return Recipe(facts, self._study.rules.max_drop)
+        if id not in self._facts:  # they take a while for a large model
+            self._facts[id] = facts_of(self._results.artifact(id), trainable, generated)
+        return Recipe(self._facts[id], self._study.rules.max_drop)
 
     def _on_end(self, ended: Ended) -> None:
         self._results.ended[ended.id] = ended

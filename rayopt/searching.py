@@ -290,11 +290,10 @@ class Told(Progress):
 
     def trials(self) -> list[Trial]:
         """What is finished so far, best first."""
-        order = sorted(self._done, key=lambda one: -math.inf if one["score"] is None else -one["score"])
-        scored = [one for one in order if one["score"] is not None]
-        return [{**one, "rank": scored.index(one) + 1 if one in scored else None} for one in scored] + [
-            {**one, "rank": None} for one in order if one["score"] is None
-        ]
+        scored = sorted((one for one in self._done if one["score"] is not None), key=lambda one: -one["score"])
+        unscored = [one for one in self._done if one["score"] is None]
+        ranked = [{**one, "rank": rank} for rank, one in enumerate(scored, start=1)]
+        return [*ranked, *({**one, "rank": None} for one in unscored)]
 
     def round_read(self, cells: Sequence[Cell]) -> None:
         self._round += 1

@@ -14,7 +14,7 @@ from rayopt.measure import intervals
 from rayopt.records import Scores
 
 Array = np.ndarray[Any, Any]
-PER_ROW_CLASSES = 1000  # outputs of more columns are embeddings rather than classes
+MOST_CLASSES = 1000  # outputs of more columns are embeddings rather than classes
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def suited(outputs: Array) -> tuple[str, ...]:
     columns = outputs.shape[1] if outputs.ndim > 1 else 1
     if outputs.ndim == 2 and columns > 1:
         unit = np.allclose(np.linalg.norm(outputs.astype(np.float64), axis=1), 1, atol=1e-3)
-        classes = columns <= PER_ROW_CLASSES and not unit
+        classes = columns <= MOST_CLASSES and not unit
         return ("agreement", "cosine", "kl") if classes else ("cosine", "r2")
     if outputs.ndim == 4 and columns not in (1, 3):
         return ("agreement", "cosine", "kl")
