@@ -11,6 +11,7 @@ from typing import Any
 from rayopt.report.formats import format_count, format_digits, format_score, format_seconds
 
 Json = Mapping[str, Any]
+TEMPLATE = "search.html"
 PLOTTED = 2000  # candidates that are drawn at most
 
 
@@ -62,6 +63,12 @@ def sheet(summary: Json) -> Sheet:
     trials = summary.get("trials") or ()
     names = tuple(dict.fromkeys(name for trial in trials for name in trial.get("params") or {}))
     return Sheet(metric, tuple(_row(trial, metric) for trial in trials), names)
+
+
+def context(summary: Json) -> dict[str, Any]:
+    """What the page is given besides summary, plan and headline."""
+    found = sheet(summary)
+    return {"sheet": found, "figures": figures(found)}
 
 
 def figures(found: Sheet) -> list[dict[str, Any]]:
