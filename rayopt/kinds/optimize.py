@@ -118,9 +118,10 @@ def check_parts(document: Document) -> list[Fault]:
 
 def prepare(job: Job, document: Document, cache: Cache) -> Study:
     """Loads data, model and metric; raises InputError with the faults of all three."""
+    from rayopt.measure.metrics import find_metric
     from rayopt.study import Rules, Study
     from rayopt.tasks import Limits, sources
-    from rayopt.work import Bench, Timing, find_metric
+    from rayopt.work import Bench, Timing
 
     source = model_settings.source_of(job.model, document)
     faults: list[Fault] = []
