@@ -88,10 +88,13 @@ class _Again:
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
+        momenta = [one.momentum for one in self._norms]
         for one in self._norms:
-            one.track_running_stats = False
+            one.momentum = 0.0
         try:
             yield
         finally:
-            for one in self._norms:
-                one.track_running_stats = True
+            for one, momentum in zip(self._norms, momenta, strict=True):
+                one.momentum = momentum
+                if one.num_batches_tracked is not None:
+                    one.num_batches_tracked.sub_(1)
