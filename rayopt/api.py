@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayopt.backend import Backend, InProcess
 from rayopt.engine import Desk
@@ -19,6 +19,9 @@ from rayopt.runs.folder import RunFolder
 from rayopt.search.crew import Crew
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
+
+if TYPE_CHECKING:
+    from rayopt.training.seat import Host
 
 IN_PROCESS = "inprocess"
 
@@ -51,7 +54,7 @@ def run(
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
             log = Logged(watcher or Silent())
-            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address))
+            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address), open_host=host(address))
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
@@ -123,6 +126,19 @@ def crew(address: str | None) -> tuple[Callable[[], Crew] | None, bool]:
 
     runs = address is not None or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
     return open_crew, bool(runs)
+
+
+def host(address: str | None) -> Callable[[Mapping[str, float], str], Host] | None:
+    """What makes the host of trainings with several workers at an address, once it is needed."""
+    if address == IN_PROCESS:
+        return None
+
+    def open_host(resources: Mapping[str, float], sharding: str) -> Host:
+        from rayopt.onray.train import RayTrain
+
+        return RayTrain(address, resources, sharding)
+
+    return open_host
 
 
 def write_report(folder: RunFolder) -> Path:

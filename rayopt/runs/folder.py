@@ -15,6 +15,7 @@ from rayopt.runs.files import disk_errors, write_bytes, write_folder, write_json
 OF_SEARCH = ("cv_results.csv", "cv_results.parquet")
 OWN = (
     *("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock"),
+    "checkpoints",
     *OF_SEARCH,
 )
 ASIDE = tuple(f".{name}." for name in OWN)
@@ -32,6 +33,7 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.log = path / "log.txt"
+        self.checkpoints = path / "checkpoints"
         self.table = path / "cv_results.csv"
         self.columns = path / "cv_results.parquet"
         self._lock: IO[bytes] | None = None

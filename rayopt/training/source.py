@@ -10,6 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rayopt.data.dataset import Split
+from rayopt.data.rows import Columns
+from rayopt.errors import StepError
+
 Array = np.ndarray[Any, Any]
 
 
@@ -42,3 +46,10 @@ class Arrays:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"x": self.x, "y": self.y}
+
+
+def labeled(split: Split) -> Arrays:
+    """The rows of a split, whose model takes one array and which have labels."""
+    if split.y is None or isinstance(split.x, Columns):
+        raise StepError("rows to train on are one array of features, and have labels")
+    return Arrays(split.x, split.y)
