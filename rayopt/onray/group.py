@@ -52,9 +52,7 @@ class Shape:
     def room(self) -> int:
         """How many workers of this kind the nodes that are alive could hold, busy or not."""
         asked = [(name, amount) for name, amount in self.resources if amount > 0]
-        return sum(
-            int(min(node.resources.get(name, 0) / amount for name, amount in asked)) for node in Nodes().alive()
-        )
+        return sum(int(min(node.resources.get(name, 0) / amount for name, amount in asked)) for node in Nodes().alive())
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,14 @@ class Joined:
     """The workers are there, and start on an order."""
 
     world: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A worker's metrics; `checkpoint` is the name of the one written with them, empty where there is none."""
+
+    metrics: Mapping[str, float]
+    checkpoint: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Group:
         self.post = Post(secrets.token_hex(6))
         self.failure: BaseException | None = None
         self._storage = storage
+        self._count = 0
+        self._idle: threading.Timer | None = None
         self._is_closed = False
         self._fit = threading.Thread(target=self._run, daemon=True, name="train")
         self._fit.start()
@@ -97,6 +105,23 @@ class Group:
     @property
     def is_fit(self) -> bool:
         return not self._is_closed and self._fit.is_alive()
+
+    def order(self, work: Any, folder: Path, sharding: str) -> Order:
+        """Gives the group something to do; `work` is a reference, which the caller keeps until it is done."""
+        self._count += 1
+        order = Order(self._count, work, folder, sharding)
+        self.post.order(order)
+        return order
+
+    def rest(self, limit_s: float | None) -> None:
+        """Lets the group wait for its next order, for `limit_s` at most; None: it waits no more."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = None
+        if limit_s is not None:
+            self._idle = threading.Timer(limit_s, self.end)
+            self._idle.daemon = True
+            self._idle.start()
 
     def wait(self, timeout_s: float) -> None:
         """Waits for the end of the group, for `timeout_s` at most."""
@@ -107,6 +132,9 @@ class Group:
         if self._is_closed:
             return
         self._is_closed = True
+        self.rest(None)
+        if not ray.is_initialized() or ray.get_runtime_context().get_job_id() != self.session:
+            return
         with contextlib.suppress(Exception):  # a cluster that is gone has forgotten by itself
             self.post.close()
             controller = self.post.found("controller")
@@ -175,9 +203,7 @@ def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
         serve,
         train_loop_config={"post": post, "cpus": resources.get("CPU", 1.0)},
         torch_config=TorchConfig(backend="nccl" if shape.has_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=shape.workers, use_gpu=shape.has_gpu, resources_per_worker=resources
-        ),
+        scaling_config=ScalingConfig(num_workers=shape.workers, use_gpu=shape.has_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             name="ray-train",
             storage_path=str(storage),
@@ -202,7 +228,7 @@ def serve(config: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     if rank == 0:
         post.leave("place", get_current_placement_group())
-    number, kept = -1, None
+    number, kept = 0, None
     while (order := post.next_order(number)) is not None:
         number, kept = order.number, None
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
@@ -25,7 +26,8 @@ class Order:
 
     number: int
     work: Any
-    folder: str
+    folder: Path
+    sharding: str
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,7 @@ class Post:
 
     def end(self, number: int, ending: Any) -> None:
         """How order `number` ended; the first word counts."""
-        _internal_kv_put(
-            self._key(f"ended/{number}"), cloudpickle.dumps(ending), overwrite=False, namespace=NAMESPACE
-        )
+        _internal_kv_put(self._key(f"ended/{number}"), cloudpickle.dumps(ending), overwrite=False, namespace=NAMESPACE)
 
     def ending(self, number: int) -> Any:
         content = self._get(f"ended/{number}")
