@@ -188,28 +188,28 @@ def _settings() -> Iterator[None]:
 
 
 def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2._internal.execution.callback import ControllerCallback
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
-    class Known(ControllerCallback):  # type: ignore[misc]
+    class Known(ControllerCallback):
         """Leaves the controller's handle where the driver finds it, to be able to end it in the middle of something."""
 
         def after_controller_start(self, train_run_context: Any) -> None:
             post.leave("controller", ray.get_runtime_context().current_actor)
 
     resources = dict(shape.resources)
+    callbacks: list[Any] = [Known()]  # more than the public kind of callbacks is taken
     return TorchTrainer(
         serve,
         train_loop_config={"post": post, "cpus": resources.get("CPU", 1.0)},
         torch_config=TorchConfig(backend="nccl" if shape.has_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=shape.workers, use_gpu=shape.has_gpu, resources_per_worker=resources),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[arg-type]
             name="ray-train",
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=LIVES, controller_failure_limit=LIVES),
-            checkpoint_config=CheckpointConfig(num_to_keep=None),
-            callbacks=[Known()],
+            callbacks=callbacks,
         ),
     )
 
@@ -236,7 +236,7 @@ def serve(config: dict[str, Any]) -> None:
                 post.tell(number, Joined(context.get_world_size()))
             value = ray.get(order.work).run(RaySeat(post, order))
             if rank == 0:
-                kept = ray.put(value)  # noqa: F841 - it is held here until the driver has it
+                kept = ray.put(value)  # it is held here until the next order: until the driver has it
                 post.end(number, Done(kept))
         except Exception as error:
             if _is_loss(error):  # of another worker: Ray Train sees that, and replaces it

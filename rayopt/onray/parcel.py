@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray import cloudpickle
 
 from rayopt.errors import input_error
+from rayopt.onray.post import dumps
 
 DEPTH = 8
 
@@ -30,7 +30,7 @@ def put(work: Any) -> Any:
 def culprit(value: Any, place: str = "", depth: int = DEPTH) -> tuple[str, Any, str] | None:
     """Where inside of `value` the part is that does not pickle, the part, and why; None where all does."""
     try:
-        cloudpickle.dumps(value)
+        dumps(value)
     except Exception as error:  # noqa: BLE001 - as above
         why = str(error) or type(error).__name__
     else:

@@ -20,6 +20,12 @@ LOOK_S = 0.02
 CLOSED = b"closed"
 
 
+def dumps(value: Any) -> bytes:
+    """As Ray pickles, which knows references and handles."""
+    content: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+    return content
+
+
 @dataclass(frozen=True)
 class Order:
     """What a group is to do next. `work` is a reference to something with `run(seat)`; `folder` is seen by all."""
@@ -37,7 +43,7 @@ class Post:
     group: str
 
     def order(self, order: Order) -> None:
-        self._put("order", cloudpickle.dumps(order))
+        self._put("order", dumps(order))
 
     def close(self) -> None:
         self._put("order", CLOSED)
@@ -56,7 +62,7 @@ class Post:
 
     def tell(self, number: int, news: Any) -> None:
         """News about order `number`, in the order in which they are told."""
-        self._put(f"news/{number}/{time.time_ns():020d}", cloudpickle.dumps(news))
+        self._put(f"news/{number}/{time.time_ns():020d}", dumps(news))
 
     def news(self, number: int) -> Iterator[Any]:
         """What has been told of an order since it was last asked."""
@@ -68,7 +74,7 @@ class Post:
 
     def end(self, number: int, ending: Any) -> None:
         """How order `number` ended; the first word counts."""
-        _internal_kv_put(self._key(f"ended/{number}"), cloudpickle.dumps(ending), overwrite=False, namespace=NAMESPACE)
+        _internal_kv_put(self._key(f"ended/{number}"), dumps(ending), overwrite=False, namespace=NAMESPACE)
 
     def ending(self, number: int) -> Any:
         content = self._get(f"ended/{number}")
@@ -76,7 +82,7 @@ class Post:
 
     def leave(self, name: str, value: Any) -> None:
         """Something that the driver may look for, such as a handle."""
-        self._put(name, cloudpickle.dumps(value))
+        self._put(name, dumps(value))
 
     def found(self, name: str) -> Any:
         content = self._get(name)

@@ -8,7 +8,6 @@ from pathlib import Path
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.torch import get_device
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
