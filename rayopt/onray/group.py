@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ class Shape:
     @property
     def has_gpu(self) -> bool:
         return dict(self.resources).get("GPU", 0) > 0
+
+    @property
+    def backend(self) -> str:
+        """What the workers exchange tensors by."""
+        return "nccl" if self.has_gpu else "gloo"
 
     def room(self) -> int:
         """How many workers of this kind the nodes that are alive could hold, busy or not."""
@@ -95,7 +101,8 @@ class Group:
         self.session = ray.get_runtime_context().get_job_id()
         self.post = Post(secrets.token_hex(6))
         self.failure: BaseException | None = None
-        self._storage = storage
+        with unwarned():
+            self._trainer = _trainer(self.post, shape, storage)
         self._count = 0
         self._idle: threading.Timer | None = None
         self._is_closed = False
@@ -157,11 +164,19 @@ class Group:
     def _run(self) -> None:
         try:
             with _settings():
-                _trainer(self.post, self.shape, self._storage).fit()
+                self._trainer.fit()
         except BaseException as error:  # noqa: BLE001 - it is raised where the group is waited for
             self.failure = error
         if not self._is_closed and self.failure is None:
             self.failure = WorkError("the workers went home before their work was done")
+
+
+@contextlib.contextmanager
+def unwarned() -> Iterator[None]:
+    """Ray uses parts of itself that it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -188,9 +203,12 @@ def _settings() -> Iterator[None]:
 
 
 def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
+    from ray.data import DataContext
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2._internal.execution.callback import ControllerCallback
     from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+
+    DataContext.get_current()  # is made where its warnings are not heard
 
     class Known(ControllerCallback):
         """Leaves the controller's handle where the driver finds it, to be able to end it in the middle of something."""
@@ -203,7 +221,7 @@ def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
     return TorchTrainer(
         serve,
         train_loop_config={"post": post, "cpus": resources.get("CPU", 1.0)},
-        torch_config=TorchConfig(backend="nccl" if shape.has_gpu else "gloo"),
+        torch_config=TorchConfig(backend=shape.backend),
         scaling_config=ScalingConfig(num_workers=shape.workers, use_gpu=shape.has_gpu, resources_per_worker=resources),
         run_config=RunConfig(  # type: ignore[arg-type]
             name="ray-train",

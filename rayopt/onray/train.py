@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from rayopt.errors import WorkError, input_error
 from rayopt.onray import kept, parcel
 from rayopt.onray.backend import OnRay, named_patience_s
-from rayopt.onray.group import Done, Group, Joined, Raised, Reported, Shape
+from rayopt.onray.group import Done, Group, Joined, Raised, Reported, Shape, unwarned
 from rayopt.onray.post import Order
 
 LOOK_S = 0.03
@@ -35,7 +38,11 @@ class RayTrain:
     def __init__(
         self, address: str | None = None, resources: Mapping[str, float] | None = None, sharding: str = "ddp"
     ) -> None:
-        self._backend = None if ray.is_initialized() else OnRay(address)
+        with unwarned():
+            importing = threading.Thread(target=importlib.import_module, args=("ray.train.torch",))
+            importing.start()
+            self._backend = None if ray.is_initialized() else OnRay(address)
+            importing.join()
         self._resources, self._sharding = resources, sharding
         self.name = f"Ray Train on {self._backend.name if self._backend else 'your Ray'}"
 
@@ -49,6 +56,8 @@ class RayTrain:
         """
         if " " in sys.executable:  # Ray hands a worker with environment variables to a shell unquoted
             raise WorkError(f"Ray Train cannot start workers of {sys.executable}: its path has a space")
+        from ray.train import TrainingFailedError
+
         shape = Shape.of(workers, self._resources)
         _check_room(shape)
         reference = parcel.put(work)
@@ -70,6 +79,8 @@ class RayTrain:
                 group.end(at_once=True)
                 raise
             group.end(at_once=True)
+            if not isinstance(ending, RayError | TrainingFailedError):  # not of a process: it would come again
+                raise ending
             tries = 1 if course.reached > reached else tries + 1
             reached = max(reached, course.reached)
             if tries >= TRIES:
