@@ -41,7 +41,7 @@ def run(work: Any, folder: Path, workers: Any = 2, **host: Any) -> Any:
 def test_a_group_serves_one_work_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         socket.socket() as taken
-    ):  # whatever is at the port that torch would take, or that was named for something else
+    ):  # a port that was named for something else
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
