@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import ray.train
 import torch
@@ -16,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from rayopt.onray.group import Reported
 from rayopt.onray.post import Order, Post
 
+T = TypeVar("T")
+
 
 class RaySeat:
     """See `training.seat.Seat`."""
@@ -25,7 +28,14 @@ class RaySeat:
         self.rank: int = context.get_world_rank()
         self.world: int = context.get_world_size()
         self.device: torch.device = get_device()
+        self.folder: Path = order.folder
         self._post, self._order = post, order
+
+    def agree(self, value: T) -> T:
+        """Rank 0's value, in all ranks: what each of them finds on a disk need not be the same."""
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
         """Tells the driver of metrics, in rank 0."""

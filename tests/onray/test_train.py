@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -19,6 +22,7 @@ from rayopt.onray.group import Shape
 from rayopt.onray.nodes import Node
 from rayopt.onray.parcel import culprit
 from rayopt.onray.train import RayTrain
+from tests.onray.steps import Steps
 from tests.onray.workers import Facts, Gradients, Locked, network
 
 pytestmark = [
@@ -39,9 +43,7 @@ def run(work: Any, folder: Path, workers: Any = 2, **host: Any) -> Any:
 
 
 def test_a_group_serves_one_work_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        socket.socket() as taken
-    ):  # a port that was named for something else
+    with socket.socket() as taken:  # a port that was named for something else
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
@@ -61,6 +63,31 @@ def test_gradients_are_those_of_the_whole_batch(tmp_path: Path, sharding: str) -
     found = run(Gradients(x, y), tmp_path, sharding=sharding)
     for parameter, grad in zip(model.parameters(), found, strict=True):
         np.testing.assert_allclose(grad, parameter.grad.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("victim", ["ray::TrainController", "ray::RayTrainWorker"])
+def test_what_is_killed_changes_no_bit_of_the_end(tmp_path: Path, victim: str) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = run(Steps(), tmp_path / "whole")
+    killed: list[int] = []
+
+    def kill(metrics: Any) -> None:
+        if metrics["step"] >= 25 and not killed:
+            killed.extend(one.pid for one in of_ray(victim)[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    RayTrain().run(Steps(), 2, tmp_path, kill)
+    assert killed
+    starts = [int(line.split()[1]) for line in (tmp_path / "at").read_text().splitlines() if "start" in line]
+    assert starts[0] == 0
+    assert starts[1] >= 20  # the newest checkpoint before the kill
+    assert run(Steps(), tmp_path) == whole  # nothing is left to do: what the end was
+
+
+def of_ray(name: str) -> list[psutil.Process]:
+    """The processes of this session's Ray with that title."""
+    found = psutil.Process().children(recursive=True)
+    return [one for one in found if "".join(one.cmdline()[:1]).startswith(name)]
 
 
 def test_more_workers_than_the_cluster_has_room_for_is_said_at_once(tmp_path: Path) -> None:
