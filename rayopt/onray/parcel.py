@@ -22,9 +22,17 @@ def put(work: Any) -> Any:
     try:
         return ray.put(work)
     except Exception as error:  # pickling runs code of any class, which may fail in its own way
-        place, value, why = culprit(work) or (type(work).__name__, work, str(error))
-        problem = f"a {type(value).__name__} cannot be sent to other processes ({why.splitlines()[0]})"
-        raise input_error(place, problem, "make it where it is used, or train with one worker") from error
+        refuse(work, "")
+        raise input_error(type(work).__name__, f"cannot be sent to other processes ({error})") from error
+
+
+def refuse(value: Any, place: str) -> None:
+    """Raises InputError with the part of `value`, which is at `place`, that cannot be sent to other processes."""
+    found = culprit(value, place)
+    if found is not None:
+        place, part, why = found
+        problem = f"a {type(part).__name__} cannot be sent to other processes ({why.splitlines()[0]})"
+        raise input_error(place or type(part).__name__, problem, "make it where it is used")
 
 
 def culprit(value: Any, place: str = "", depth: int = DEPTH) -> tuple[str, Any, str] | None:

@@ -90,7 +90,7 @@ class Post:
 
     def burn(self) -> None:
         """All letters go but the one that says that there will be no more: a late worker may still look for it."""
-        for part in ("news/", "ended/", "controller", "place"):
+        for part in ("news/", "ended/", "stop/", "controller", "place"):
             _internal_kv_del(self._key(part), del_by_prefix=True, namespace=NAMESPACE)
 
     def _put(self, name: str, content: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import ray.train
 import torch
@@ -16,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rayopt.onray.group import Reported
 from rayopt.onray.post import Order, Post
-
-T = TypeVar("T")
+from rayopt.training.learner import Learner
 
 
 class RaySeat:
@@ -31,19 +29,13 @@ class RaySeat:
         self.folder: Path = order.folder
         self._post, self._order = post, order
 
-    def agree(self, value: T) -> T:
-        """Rank 0's value, in all ranks: what each of them finds on a disk need not be the same."""
-        values = [value]
-        dist.broadcast_object_list(values, src=0, device=self.device)
-        return values[0]
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> bool:
+        """Tells the driver, and gives whether it has asked by now to stop: it is not waited for."""
+        number = self._order.number
+        self._post.tell(number, Reported(dict(metrics), checkpoint.name if checkpoint else ""))
+        return bool(self._post.found(f"stop/{number}"))
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Tells the driver of metrics, in rank 0."""
-        if self.rank == 0:
-            name = checkpoint.name if checkpoint else ""
-            self._post.tell(self._order.number, Reported(dict(metrics), name))
-
-    def wrap(self, learner: nn.Module) -> nn.Module:
+    def wrap(self, learner: Learner) -> nn.Module:
         return fully_sharded(learner) if self._order.sharding == "fsdp" else replicated(learner, self.device)
 
 

@@ -6,10 +6,9 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -19,13 +18,13 @@ from rayopt.onray import kept, parcel
 from rayopt.onray.backend import OnRay, named_patience_s
 from rayopt.onray.group import Done, Group, Joined, Raised, Reported, Shape, unwarned
 from rayopt.onray.post import Order
+from rayopt.training.loop import Trained, Work
+from rayopt.training.seat import OnReport
 
 LOOK_S = 0.03
 IDLE_S = 30.0  # how long a group waits for the next training
 TRIES = 3  # of groups in a row that get nowhere
 log = logging.getLogger("rayopt")
-
-OnReport = Callable[[Mapping[str, float]], None]
 
 
 class RayTrain:
@@ -46,8 +45,9 @@ class RayTrain:
         self._resources, self._sharding = resources, sharding
         self.name = f"Ray Train on {self._backend.name if self._backend else 'your Ray'}"
 
-    def run(self, work: Any, workers: int | tuple[int, int], folder: Path, on_report: OnReport) -> Any:
-        """What `work.run(seat)` gives in the first of `workers` workers, each with a seat of its own.
+    def run(self, work: Work, workers: int | tuple[int, int], folder: Path, on_report: OnReport) -> Trained:
+        """What `work.run(seat)` gives in the first of `workers` workers (or from one number to another, as there is
+        room), each with a seat of its own.
 
         Workers whose process dies, and a controller that does, are replaced, and the work is taken up again from its
         newest checkpoint below `folder`, a place that all machines see. Raises InputError where the cluster cannot
@@ -69,10 +69,10 @@ class RayTrain:
             try:
                 ending = course.follow()
                 if isinstance(ending, Done):
-                    value = ray.get(ending.value)
+                    trained: Trained = ray.get(ending.value)
                     group.rest(IDLE_S)
                     kept.keep(group)
-                    return value
+                    return trained
                 if isinstance(ending, Raised):
                     raise _raised(ending)
             except BaseException:  # an interrupt as well: nobody must go on with what is given up
@@ -121,7 +121,8 @@ class Course:
                 log.debug("%d workers are at work", news.world)
             elif isinstance(news, Reported):
                 self.reached = max(self.reached, news.checkpoint)
-                self.on_report(news.metrics)
+                if self.on_report(news.metrics):
+                    self.group.post.leave(f"stop/{self.order.number}", True)
 
 
 def _hire(shape: Shape, storage: Path) -> Group:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rayopt.onray.group import Shape
 from rayopt.onray.nodes import Node
 from rayopt.onray.parcel import culprit
 from rayopt.onray.train import RayTrain
-from tests.onray.steps import Steps
+from tests.onray.trainings import training
 from tests.onray.workers import Facts, Gradients, Locked, network
 
 pytestmark = [
@@ -67,21 +67,24 @@ def test_gradients_are_those_of_the_whole_batch(tmp_path: Path, sharding: str) -
 
 @pytest.mark.parametrize("victim", ["ray::TrainController", "ray::RayTrainWorker"])
 def test_what_is_killed_changes_no_bit_of_the_end(tmp_path: Path, victim: str) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = run(Steps(), tmp_path / "whole")
+    whole = run(training(), tmp_path / "whole")
     killed: list[int] = []
 
-    def kill(metrics: Any) -> None:
+    def kill(metrics: Mapping[str, float]) -> None:
         if metrics["step"] >= 25 and not killed:
             killed.extend(one.pid for one in of_ray(victim)[:1])
             os.kill(killed[0], signal.SIGKILL)
 
-    RayTrain().run(Steps(), 2, tmp_path, kill)
+    again = RayTrain().run(training(), 2, tmp_path / "killed", kill)
     assert killed
-    starts = [int(line.split()[1]) for line in (tmp_path / "at").read_text().splitlines() if "start" in line]
-    assert starts[0] == 0
-    assert starts[1] >= 20  # the newest checkpoint before the kill
-    assert run(Steps(), tmp_path) == whole  # nothing is left to do: what the end was
+    assert 20 <= again.resumed_at < whole.steps == again.steps == 63
+    assert again.artifact.sha256 == whole.artifact.sha256
+
+
+def test_the_caller_can_stop_a_training_at_the_end_of_an_epoch(tmp_path: Path) -> None:
+    stopped = RayTrain().run(training(epochs=50), 2, tmp_path, lambda metrics: metrics["step"] >= 21)
+    assert stopped.steps < 50 * 21
+    assert stopped.steps % 21 == 0
 
 
 def of_ray(name: str) -> list[psutil.Process]:
