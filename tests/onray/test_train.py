@@ -42,6 +42,10 @@ def run(work: Any, folder: Path, workers: Any = 2, **host: Any) -> Any:
     return RayTrain(**host).run(work, workers, folder, lambda metrics: None)
 
 
+def test_a_group_takes_what_there_is_between_its_limits(tmp_path: Path) -> None:
+    assert run(Facts(), tmp_path, workers=(1, 3))["world"] == 2
+
+
 def test_a_group_serves_one_work_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:  # a port that was named for something else
         taken.bind(("127.0.0.1", 0))
@@ -109,10 +113,6 @@ def test_what_cannot_be_sent_to_workers_is_named(tmp_path: Path) -> None:
 def test_what_raises_in_one_worker_is_told_while_the_other_waits_for_it(tmp_path: Path) -> None:
     with pytest.raises(WorkError, match=r"ValueError: row 7 is broken \(in worker 1\)"):
         run(Facts(faulty=1), tmp_path)
-
-
-def test_a_group_takes_what_there_is_between_its_limits(tmp_path: Path) -> None:
-    assert run(Facts(), tmp_path, workers=(1, 3))["world"] == 2
 
 
 def test_workers_with_a_gpu_exchange_by_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
