@@ -2,8 +2,9 @@
 
     train.py [speed] [start] [reports] [--rounds N]
 
-`speed`: samples a second of this program's training to those of a loop by hand under torchrun (train_by_hand.py), both
-of two workers with one thread each, in turns in one run; while it is torchrun's turn all of Ray is stopped (SIGSTOP).
+`speed`: samples a second of this program's training, and of a loop by hand in a group of its workers, to those of the
+same loop under torchrun (train_by_hand.py), all of two workers with one thread each and in fp32, in turns in one run;
+while it is torchrun's turn all of Ray is stopped (SIGSTOP).
 `start`: seconds to the first step, of a bare TorchTrainer and of ours on the same Ray, in turns; and of ours when its
 workers are there from the training before. `reports`: samples a second with a report and a checkpoint each second to
 those without. `make bench-train` prints tables and a line of JSON; nothing here decides a test.
@@ -30,8 +31,14 @@ import ray
 sys.path.insert(0, str(Path(__file__).parent))
 import train_by_hand
 
+from rayopt.models.settings import ModelSettings, ModelSource
+from rayopt.models.torch_model import build, to_artifact
 from rayopt.onray import kept
 from rayopt.onray.train import RayTrain
+from rayopt.training.learner import TaskObjective
+from rayopt.training.loop import Work
+from rayopt.training.settings import CheckpointSettings, OptimizerSettings, TrainSettings
+from rayopt.training.source import Arrays
 
 HERE = Path(__file__).parent
 SLICES = {"cnn": {"model": "cnn", "batch": 64, "epochs": 1}, "mlp": {"model": "mlp", "batch": 64, "epochs": 10}}
@@ -80,21 +87,56 @@ class Stopped:
 
 
 def speed(rounds: int, folder: Path) -> dict[str, Any]:
-    """Pairs of samples a second, ours and torchrun's, after one of each that is not counted."""
+    """Samples a second by turns, after one turn of each that is not counted."""
     host, torchrun = RayTrain(), Torchrun(folder)
     x, y = (array.numpy() for array in train_by_hand.data())
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in SLICES}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SLICES}
     for number in range(rounds + 1):
         for name, asked in SLICES.items():
-            work = train_by_hand.ByHand(**asked, x=x, y=y)
-            ours = host.run(work, 2, folder, lambda metrics: None)
+            trained = host.run(engine_work(**asked, x=x, y=y), 2, folder / f"{name}-{number}", lambda metrics: None)
+            by_hand: Any = host.run(train_by_hand.ByHand(**asked, x=x, y=y), 2, folder, lambda metrics: None)
             with Stopped():
                 theirs = torchrun.run(asked)
             if number:
-                found[name].append((ours, theirs))
+                found[name].append((trained.samples_per_s, by_hand, theirs))
     torchrun.stop()
     host.close()
-    return {name: _ratio(pairs) for name, pairs in found.items()}
+    return {
+        f"{name}: {title}": _ratio([(row[column], row[2]) for row in rows])
+        for name, rows in found.items()
+        for column, title in enumerate(("ours", "by hand on Ray"))
+    }
+
+
+def engine_work(model: str, batch: int, epochs: int, x: Any, y: Any, every_s: float | None = None) -> Work:
+    """The step engine's training that does what the loop by hand does."""
+    factory, args = ("resnet", {}) if model == "cnn" else ("mlp", {"features": 784, "outputs": 10, "hidden": 32})
+    settings = ModelSettings(factory=f"rayopt.models.zoo:{factory}", args=args)
+    source = ModelSource(settings, "")
+    train = TrainSettings(
+        epochs=epochs, batch_size=batch, precision="fp32", layout="contiguous", keep="last",
+        optimizer=OptimizerSettings(lr=0.05), checkpoint=CheckpointSettings(every_s=every_s),
+    )  # fmt: skip
+    rows = Arrays(x if model == "cnn" else x.reshape(len(x), -1), y)
+    return Work(to_artifact(build(source, 0)), source, rows, TaskObjective(), train, 0)
+
+
+def reports(rounds: int, folder: Path) -> dict[str, Any]:
+    """Samples a second with a checkpoint and a report each second to those with neither but at the end."""
+    host = RayTrain()
+    x, y = (array.numpy() for array in train_by_hand.data())
+    host.run(train_by_hand.FirstStep(), 2, folder, lambda metrics: None)
+    ms: Any = host.run(train_by_hand.Reports(), 2, folder, lambda metrics: None)
+    pairs = []
+    for number in range(rounds):
+        rates = []
+        for every_s in (1.0, None):
+            work = engine_work(**{**SLICES["cnn"], "epochs": 2}, x=x, y=y, every_s=every_s)
+            place = folder / f"{number}-{every_s}"
+            rates.append(host.run(work, 2, place, lambda metrics: None).samples_per_s)
+        pairs.append((rates[0], rates[1]))
+    host.close()
+    return {"one report": {"ms": ms}, "each second": _ratio(pairs)}
 
 
 def start(rounds: int, folder: Path) -> dict[str, Any]:
@@ -142,7 +184,7 @@ def _ratio(pairs: list[tuple[float, float]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["speed", "start"])
+    parser.add_argument("parts", nargs="*", default=["speed", "start", "reports"])
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
@@ -152,7 +194,7 @@ def main() -> None:
         for part in given.parts:
             place = Path(folder) / part
             place.mkdir()
-            results[part] = {"speed": speed, "start": start}[part](given.rounds, place)
+            results[part] = {"speed": speed, "start": start, "reports": reports}[part](given.rounds, place)
             for name, row in results[part].items():
                 print(
                     part, name, {key: value for key, value in row.items() if key not in ("pairs", "all_s")}, flush=True
