@@ -56,11 +56,11 @@ def replicated(learner: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
-def fully_sharded(learner: nn.Module) -> nn.Module:
-    """The model split among the workers (FSDP2), each child that has parameters of its own as one unit."""
+def fully_sharded(learner: Learner) -> nn.Module:
+    """The model split among the workers (FSDP2): a unit for each child with parameters, and one for the rest."""
     from torch.distributed.fsdp import fully_shard
 
-    for child in learner.children():
+    for child in learner.module.children():
         if any(True for _ in child.parameters()):
             fully_shard(child)
     fully_shard(learner)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from rayopt.training.sharded import like
+
 
 class Average:
     """Follows the floating point state of a module; whole numbers, such as counts of batches, are the module's own."""
@@ -47,5 +49,5 @@ class Average:
     def load(self, kept: dict[str, Tensor], count: int) -> None:
         with torch.no_grad():
             for name, tensor in kept.items():
-                self._kept[name].copy_(tensor)
+                self._kept[name].copy_(like(self._kept[name], tensor))
         self._count = count

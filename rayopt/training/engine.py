@@ -17,6 +17,7 @@ from rayopt.training.learner import Learner
 from rayopt.training.optimizers import lr_factor, optimizer_of
 from rayopt.training.precision import Numerics
 from rayopt.training.settings import TrainSettings
+from rayopt.training.sharded import is_sharded, like_all, optimizer_like, whole
 
 Part = tuple[Tensor, Tensor, Tensor, float]  # x, y, row numbers, and the share of the step's loss
 
@@ -55,6 +56,7 @@ class StepEngine:
         self.average = Average(module, settings.ema) if settings.ema else None
         self._zeros = Zeros(module)
         self.count = self.taken = 0
+        self.is_sharded = is_sharded(module)
 
     @property
     def lr(self) -> float:
@@ -130,9 +132,12 @@ class StepEngine:
         self.module.train()
 
     def state(self) -> dict[str, Any]:
-        """All that the steps to come depend on, as nested dicts and lists of tensors and plain values."""
+        """All that the steps to come depend on, as nested dicts and lists of tensors and plain values.
+
+        All workers must ask for it where the model is split among them.
+        """
         average = self.average.state() if self.average else None
-        return {
+        state = {
             "module": self.module.state_dict(),
             "objective": self._learner.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -141,12 +146,14 @@ class StepEngine:
             "count": self.count,
             "taken": self.taken,
         }
+        return whole(state) if self.is_sharded else state
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from `state`."""
-        self.module.load_state_dict(state["module"])
-        self._learner.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.module.load_state_dict(like_all(self.module.state_dict(), state["module"]))
+        objective = self._learner.objective
+        objective.load_state_dict(like_all(objective.state_dict(), state["objective"]))
+        self.optimizer.load_state_dict(optimizer_like(self.optimizer.param_groups, state["optimizer"]))
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:

@@ -25,6 +25,7 @@ from rayopt.training.engine import Means, Part, StepEngine
 from rayopt.training.learner import TaskObjective
 from rayopt.training.seat import Seat
 from rayopt.training.settings import TrainSettings
+from rayopt.training.sharded import whole
 from rayopt.training.source import Arrays, Source
 
 REPORT_S = 1.0
@@ -119,6 +120,11 @@ class Loop:
             self._probed,
         )
 
+    @property
+    def _saves(self) -> bool:
+        """Whether this worker is needed to evaluate and to save: the first, or any that holds a part of the model."""
+        return self._seat.rank == 0 or self._engine.is_sharded
+
     def _epoch(self, epoch: int) -> None:
         """The steps of an epoch that are not done yet."""
         work, engine, seat = self._work, self._engine, self._seat
@@ -144,16 +150,16 @@ class Loop:
 
     def _look_up(self, epoch: int) -> None:
         """After a step: a checkpoint or a word on how it goes, where it is time for them."""
-        if self._seat.rank:
+        if not self._saves:
             return
         every, now = self._work.settings.checkpoint, time.monotonic()
         count = self._engine.count
         due = (every.every_steps and count - self._saved_step >= every.every_steps) or (
-            every.every_s and now - self._saved_at >= every.every_s
+            every.every_s and now - self._saved_at >= every.every_s and not self._engine.is_sharded  # clocks differ
         )
         if due and count % self._epoch_steps:  # the end of an epoch has its own
             self._save(self._progress(epoch))
-        elif now - self._said_at >= REPORT_S:
+        elif now - self._said_at >= REPORT_S and not self._seat.rank:
             self._said_at = now
             self._seat.report(self._progress(epoch), None)
 
@@ -181,7 +187,7 @@ class Loop:
         self._curve.append(entry)
         self._note_best(entry)
         stop = 0.0
-        if seat.rank == 0:
+        if self._saves:
             stop = float(self._save({**self._progress(epoch - 1), **entry}))
         return bool(from_first(stop, seat)) or self._is_over()
 
@@ -191,7 +197,7 @@ class Loop:
         if selection is None:
             return {}
         found = [0.0, 0.0]
-        if self._seat.rank == 0:
+        if self._saves:
             outputs = torch.cat([self._outputs(selection, at) for at in range(0, selection.count, ROWS)])
             targets = torch.tensor(selection.y)
             found[0] = float(TaskObjective()(outputs, targets, torch.arange(len(targets))))
@@ -229,7 +235,8 @@ class Loop:
     def _weights(self) -> dict[str, Tensor]:
         """The state of the model as it would be shipped now, copied."""
         with self._engine.evaluating() as module:
-            return {name: one.detach().cpu().clone().contiguous() for name, one in module.state_dict().items()}
+            state = whole(module.state_dict())
+            return {name: one.detach().cpu().clone().contiguous() for name, one in state.items()}
 
     def _save(self, told: Mapping[str, float]) -> bool:
         """Writes a checkpoint and tells of it; gives whether to stop."""
@@ -242,9 +249,11 @@ class Loop:
             "trained": [self._trained_s, self._trained_rows],
             "numerics": [self._numerics.precision, self._numerics.layout, list(self._probed)],
         }
-        path = checkpoint.write(self._seat.folder, count, state, self._about())
         self._saved_at = self._said_at = time.monotonic()
         self._saved_step = count
+        if self._seat.rank:
+            return False
+        path = checkpoint.write(self._seat.folder, count, state, self._about())
         return self._seat.report(told, path) is True
 
     def _load(self, state: dict[str, Any]) -> None:

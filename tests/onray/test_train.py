@@ -85,6 +85,15 @@ def test_what_is_killed_changes_no_bit_of_the_end(tmp_path: Path, victim: str) -
     assert again.artifact.sha256 == whole.artifact.sha256
 
 
+def test_a_model_that_is_split_among_workers_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    whole = run(training(), tmp_path / "whole", sharding="fsdp")
+    part = RayTrain(sharding="fsdp").run(training(), 2, tmp_path / "part", lambda metrics: metrics["step"] >= 10)
+    assert part.steps < whole.steps
+    again = run(training(), tmp_path / "part", sharding="fsdp")
+    assert again.resumed_at == part.steps
+    assert again.artifact.sha256 == whole.artifact.sha256
+
+
 def test_the_caller_can_stop_a_training_at_the_end_of_an_epoch(tmp_path: Path) -> None:
     stopped = RayTrain().run(training(epochs=50), 2, tmp_path, lambda metrics: metrics["step"] >= 21)
     assert stopped.steps < 50 * 21

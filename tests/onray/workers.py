@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rayopt.training.learner import Learner, TaskObjective
+
 
 @dataclass
 class Facts:
@@ -38,9 +40,9 @@ class Gradients:
 
     def run(self, seat: Any) -> list[Any]:
         model = network()
-        parallel = seat.wrap(model)
+        parallel = seat.wrap(Learner(model, TaskObjective()))
         part = slice(seat.rank, None, seat.world)
-        nn.functional.cross_entropy(parallel(self.x[part]), self.y[part]).backward()
+        parallel(self.x[part], self.y[part], torch.arange(len(self.x))[part]).backward()
         grads = [parameter.grad for parameter in model.parameters()]
         return [(grad.full_tensor() if hasattr(grad, "full_tensor") else grad).numpy() for grad in grads]
 
