@@ -19,6 +19,10 @@ class Average:
         self._own = {name: one for name, one in module.state_dict(keep_vars=True).items() if one.is_floating_point()}
         self._own = {name: one.detach() for name, one in self._own.items()}
         self._kept = {name: one.clone() for name, one in self._own.items()}
+        self._alike = list[tuple[list[Tensor], list[Tensor]]]()  # what can be taken at once: whole tensors, and parts
+        for kind in {type(one) for one in self._own.values()}:
+            names = [name for name, one in self._own.items() if type(one) is kind]
+            self._alike.append(([self._kept[name] for name in names], [self._own[name] for name in names]))
         self._count = 0
 
     def follow(self) -> None:
@@ -26,7 +30,8 @@ class Average:
         self._count += 1
         decay = min(self._decay, (1 + self._count) / (10 + self._count))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self._kept.values()), list(self._own.values()), 1 - decay)
+            for kept, own in self._alike:
+                torch._foreach_lerp_(kept, own, 1 - decay)
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from rayopt import InputError, WorkError
+from rayopt import DistributedTrainer, InputError, WorkError
 from rayopt.onray import kept
 from rayopt.onray.group import Shape
 from rayopt.onray.nodes import Node
@@ -98,6 +98,19 @@ def test_the_caller_can_stop_a_training_at_the_end_of_an_epoch(tmp_path: Path) -
     stopped = RayTrain().run(training(epochs=50), 2, tmp_path, lambda metrics: metrics["step"] >= 21)
     assert stopped.steps < 50 * 21
     assert stopped.steps % 21 == 0
+
+
+def test_a_model_of_the_caller_is_trained_in_place() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 4, generator=generator)
+    y = (x[:, 0] > 0).long()
+    alone, together = network(), network()
+    settings = {"epochs": 3, "batch_size": 16, "precision": "fp32"}
+    DistributedTrainer(alone, 1).train(x, y, **settings)
+    with DistributedTrainer(together, 2) as trainer:
+        assert trainer.train(x, y, **settings).steps == 12
+    for one, other in zip(alone.parameters(), together.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)  # each worker has half of each batch
 
 
 def of_ray(name: str) -> list[psutil.Process]:

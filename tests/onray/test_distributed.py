@@ -1,0 +1,70 @@
+"""DistributedTrainer with one worker, for which no Ray is started, and what it refuses; see test_train for two."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from rayopt import DistributedTrainer, InputError
+from tests.onray.workers import Locked, network
+
+X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+SETTINGS = {"epochs": 3, "batch_size": 16, "precision": "fp32", "layout": "contiguous"}
+
+
+def weights(model: nn.Module) -> np.ndarray:
+    return np.concatenate([one.detach().numpy().ravel() for one in model.parameters()])
+
+
+def test_one_worker_trains_in_this_process_without_ray() -> None:
+    model, was_there = network(), ray.is_initialized()
+    before = weights(model)
+    trainer = DistributedTrainer(model, world_size=1)
+    trainer.setup()
+    trained = trainer.train(X, Y, **SETTINGS)
+    trainer.cleanup()
+    assert ray.is_initialized() == was_there
+    assert trained.steps == 12
+    assert trained.curve[-1]["loss"] < trained.curve[0]["loss"]
+    assert not np.array_equal(weights(model), before)
+    assert nn.functional.cross_entropy(model(X), Y) < nn.functional.cross_entropy(network()(X), Y)
+
+
+def test_arrays_a_dataset_and_a_loader_are_the_same_data() -> None:
+    found = []
+    for data in ((X.numpy(), Y.numpy()), (TensorDataset(X, Y),), (DataLoader(TensorDataset(X, Y), batch_size=7),)):
+        model = network()
+        DistributedTrainer(model, 1).train(*data, **SETTINGS)
+        found.append(weights(model))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_the_same_call_goes_on_from_its_folder(tmp_path: Path) -> None:
+    whole, part = network(), network()
+    DistributedTrainer(whole, 1).train(X, Y, **SETTINGS)
+    trainer = DistributedTrainer(copy.deepcopy(part), 1)
+    trainer.train(X, Y, folder=tmp_path, on_report=lambda metrics: True, **SETTINGS)  # stops after an epoch
+    again = DistributedTrainer(part, 1).train(X, Y, folder=tmp_path, **SETTINGS)
+    assert again.resumed_at == 4
+    np.testing.assert_array_equal(weights(part), weights(whole))
+
+
+def test_what_is_wrong_is_said_before_anything_starts() -> None:
+    with pytest.raises(InputError, match="0 workers train nothing"):
+        DistributedTrainer(network(), 0)
+    with pytest.raises(InputError, match=r"model\.1\.guard: a lock cannot be sent to other processes"):
+        DistributedTrainer(Locked.make().parts["model"], 2)
+    trainer = DistributedTrainer(network(), 1)
+    with pytest.raises(InputError, match="y: has 63 rows, x has 64"):
+        trainer.train(X, Y[:63])
+    with pytest.raises(InputError, match=r"(?s)epochs.*optimizer\.lr"):
+        trainer.train(X, Y, epochs=0, optimizer={"lr": -1})
