@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -42,10 +43,17 @@ class Arrays:
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.x), torch.tensor(self.y)
+        return _seen(self.x), _seen(self.y)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"x": self.x, "y": self.y}
+
+
+def _seen(array: Array) -> Tensor:
+    """The same memory as a tensor that nobody writes to: the workers of a machine share what Ray holds for them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, that it might be written to
+        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def labeled(split: Split) -> Arrays:

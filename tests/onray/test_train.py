@@ -22,8 +22,9 @@ from rayopt.onray.group import Shape
 from rayopt.onray.nodes import Node
 from rayopt.onray.parcel import culprit
 from rayopt.onray.train import RayTrain
+from rayopt.training.source import Arrays
 from tests.onray.trainings import training
-from tests.onray.workers import Facts, Gradients, Locked, network
+from tests.onray.workers import Facts, Gradients, Locked, Shared, network
 
 pytestmark = [
     pytest.mark.ray,
@@ -98,6 +99,10 @@ def test_the_caller_can_stop_a_training_at_the_end_of_an_epoch(tmp_path: Path) -
     stopped = RayTrain().run(training(epochs=50), 2, tmp_path, lambda metrics: metrics["step"] >= 21)
     assert stopped.steps < 50 * 21
     assert stopped.steps % 21 == 0
+
+
+def test_workers_share_the_memory_of_the_rows(tmp_path: Path) -> None:
+    assert run(Shared(Arrays(np.zeros((50_000, 4), np.float32), np.zeros(50_000, np.int64))), tmp_path) is True
 
 
 def test_a_model_of_the_caller_is_trained_in_place() -> None:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rayopt.training.learner import Learner, TaskObjective
+from rayopt.training.source import Arrays
 
 
 @dataclass
@@ -45,6 +46,17 @@ class Gradients:
         parallel(self.x[part], self.y[part], torch.arange(len(self.x))[part]).backward()
         grads = [parameter.grad for parameter in model.parameters()]
         return [(grad.full_tensor() if hasattr(grad, "full_tensor") else grad).numpy() for grad in grads]
+
+
+@dataclass
+class Shared:
+    """Whether the rows that are trained on lie in the object store's memory, which no worker may write to."""
+
+    rows: Arrays
+
+    def run(self, seat: Any) -> bool:
+        x, _ = self.rows._tensors
+        return not self.rows.x.flags.writeable and x.data_ptr() == self.rows.x.ctypes.data
 
 
 @dataclass
