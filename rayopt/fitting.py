@@ -25,6 +25,7 @@ from rayopt.tasks import versions
 from rayopt.training.loop import Trained, Work
 from rayopt.training.seat import OneSeat
 from rayopt.training.settings import TrainSettings
+from rayopt.training.source import labeled
 from rayopt.work import Bench, evaluate
 
 SPLITS = ("selection", "test")
@@ -68,7 +69,7 @@ class Training:
             "sha256": data.sha256,
             "task": data.task,
             "classes": list(data.classes),
-            "shape": list(data["train"].x.shape[1:]),
+            "shape": list(labeled(data["train"]).x.shape[1:]),
             "rows": {name: len(split) for name, split in data.splits.items()},
         }
         return {"job": self.job, "metric": self.bench.metric, "data": told, "model": self.fingerprint}
@@ -83,7 +84,6 @@ class Fitting:
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends. Raises WorkError where the training fails."""
         from rayopt.training.learner import TaskObjective
-        from rayopt.training.source import labeled
 
         training, start = self._training, time.perf_counter()
         rows, selection = training.bench.data["train"], training.bench.data["selection"]
@@ -217,7 +217,6 @@ def _scores(exported: Artifact | None, weights: Artifact, split: str, bench: Ben
         return evaluate(exported, split, bench, exported)
     from rayopt.measure.metrics import find_metric, score
     from rayopt.models.torch_model import from_artifact, run
-    from rayopt.training.source import labeled
 
     rows = labeled(bench.data[split])
     outputs = run(from_artifact(weights, bench.source, bench.seed), rows.x)

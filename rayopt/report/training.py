@@ -61,7 +61,9 @@ def sheet(summary: Json) -> Sheet:
     metric = str(summary.get("metric") or "score")
     own = summary.get("model") or {}
     models = [_model("trained", summary.get("metrics") or {}, metric, own)] if summary.get("metrics") else []
-    models += [_model(name, one.get("metrics") or {}, metric, one) for name, one in (summary.get("beside") or {}).items()]
+    models += [
+        _model(name, one.get("metrics") or {}, metric, one) for name, one in (summary.get("beside") or {}).items()
+    ]
     return Sheet(metric, tuple(models), tuple(summary.get("curve") or ()), _facts(summary))
 
 
@@ -69,7 +71,9 @@ def figures(found: Sheet) -> list[dict[str, Any]]:
     """Plotly figures: losses, the metric, and the learning rate by epoch."""
     if len(found.curve) < 2:
         return []
-    losses = [_line(found.curve, name, title) for name, title in (("loss", "training"), ("selection_loss", "selection"))]
+    losses = [
+        _line(found.curve, name, title) for name, title in (("loss", "training"), ("selection_loss", "selection"))
+    ]
     made = [("Loss", "loss", [one for one in losses if one]), (found.metric, found.metric, [])]
     metric, rate = _line(found.curve, found.metric, "selection"), _line(found.curve, "lr", "learning rate")
     made[1][2].extend([metric] if metric else [])
