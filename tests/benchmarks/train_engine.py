@@ -1,9 +1,9 @@
 """Samples a second of one worker's training, beside a plain loop that is written by hand.
 
-`same`: in float32, as the loop by hand. `auto`: with what the probe finds fastest, and the accuracy of both on rows that
-neither has seen. `saved`: with a checkpoint and a report each second, beside a training without any. Both sides take
+`same`: in float32, as the loop by hand. `auto`: with what the probe finds fastest, and the accuracy of both on rows
+that neither has seen. `saved`: with a checkpoint and a report each second, beside a training without any. Both take
 turns by the epoch in one process and on one thread; a ratio is of two epochs that follow each other.
-`make bench-train-engine` prints a table and a line of JSON; nothing here decides a test.
+`make bench-train` prints a table and a line of JSON; nothing here decides a test.
 """
 
 from __future__ import annotations
