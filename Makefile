@@ -46,7 +46,8 @@ bench-grid: .venv/bench.stamp  ## time grid searches beside scikit-learn's own o
 bench-bayes: .venv/bench.stamp  ## regret of the Bayesian search beside Optuna's
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py
 
-bench-train: .venv/bench.stamp  ## trainings of two workers: speed, start, reports, and twenty kills
+bench-train: .venv/bench.stamp  ## training beside loops by hand: one worker, two, start, reports, and twenty kills
+	@.venv/bin/python tests/benchmarks/train_engine.py
 	@.venv/bin/python tests/benchmarks/train.py
 	@.venv/bin/python tests/benchmarks/kills.py
 

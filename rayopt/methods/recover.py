@@ -9,7 +9,7 @@ from rayopt.training.settings import RecoverySettings
 
 accepts = "torch"
 gives = "torch"
-version = 1
+version = 2
 
 
 class Params(RecoverySettings):

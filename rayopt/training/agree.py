@@ -11,7 +11,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     """The random numbers of a step, such as dropout's, are a function of seed, step and worker: none need be kept."""
     number = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank * 0x8CB92BA72F3D8DD7) % 2**63
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed(number)
 
 

@@ -68,7 +68,9 @@ def write(folder: Path, step: int, state: Mapping[str, Any], about: Mapping[str,
             os.fsync(handle)
         finally:
             os.close(handle)
-    for old in sorted(_folders(folder), key=lambda path: path.name)[:-KEPT]:
+    later = [path for path in _folders(folder) if path.name > target.name]  # damaged: else it had been gone on from
+    earlier = sorted(path for path in _folders(folder) if path.name <= target.name)[:-KEPT]
+    for old in (*later, *earlier):
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -101,7 +103,7 @@ def _read(path: Path, say: Callable[[str], None]) -> Checkpoint | None:
         return Checkpoint(told["step"], _joined(told["state"], load(contents[TENSORS])), told["about"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = str(error) if isinstance(error, ValueError) else type(error).__name__
-        say(f"the checkpoint {path.name} cannot be used ({what}); the one before it is taken")
+        say(f"the checkpoint {path.name} cannot be used ({what}); the one before it is, or the beginning")
         return None
 
 
@@ -130,8 +132,9 @@ def _folders(folder: Path) -> list[Path]:
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """The same with tensors taken out, a place holder in the place of each; keys that are numbers stay numbers."""
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone().contiguous()
-        return {"tensor": name}
+        key = f"{len(tensors)}{name}"  # the number keeps apart what is nested and what has dots in its name
+        tensors[key] = value.detach().cpu().clone().contiguous()
+        return {"tensor": key}
     if isinstance(value, Mapping):
         items = [[key, _split(one, f"{name}.{key}", tensors)] for key, one in value.items()]
         return {"items": items}

@@ -50,13 +50,19 @@ class StepEngine:
         self._learner = learner
         self._wrapped = means.wrap(learner)
         self._called: Callable[..., Tensor] = torch.compile(self._wrapped) if settings.compile else self._wrapped
-        self.optimizer = optimizer_of(self._wrapped.parameters(), settings.optimizer)
-        self._peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.scaler = means.numerics.scaler(means.device)
+        self.optimizer = optimizer_of(self._wrapped.parameters(), settings.optimizer, self._is_fusible())
+        self._peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average = Average(module, settings.ema) if settings.ema else None
         self._zeros = Zeros(module)
+        self._apart: Callable[[], Any] = getattr(self._wrapped, "no_sync", contextlib.nullcontext)
         self.count = self.taken = 0
         self.is_sharded = is_sharded(module)
+
+    def _is_fusible(self) -> bool:
+        """GPUs take all parameters at once as it is; a scaler, and sparse gradients, want the steps of their own."""
+        sparse = any(getattr(one, "sparse", False) for one in self._wrapped.modules())
+        return self.means.device.type == "cpu" and self.scaler is None and not sparse
 
     @property
     def lr(self) -> float:
@@ -71,14 +77,16 @@ class StepEngine:
         self.optimizer.zero_grad(set_to_none=True)
         total: Tensor | float = 0.0
         for number, part in enumerate(parts, start=1):
-            with self._exchanging(number == len(parts)):
+            if number == len(parts):  # gradients are exchanged between workers with the last part alone
                 loss = self._backward(*part)
+            else:
+                with self._apart():
+                    loss = self._backward(*part)
             total = total + loss if number > 1 else loss
         value = float(total)
         if not abs(value) < float("inf"):
             raise StepError(
-                f"the loss became {value} in step {self.count + 1}; "
-                f"a lower learning rate than {self.settings.optimizer.peak_lr:g} may help"
+                f"the loss became {value}; a lower learning rate than {self.settings.optimizer.peak_lr:g} may help"
             )
         self._update()
         self.count += 1
@@ -90,16 +98,6 @@ class StepEngine:
             loss = loss * share
         torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
         return loss.detach()
-
-    @contextlib.contextmanager
-    def _exchanging(self, last: bool) -> Iterator[None]:
-        """Gradients are exchanged between workers with a step's last part alone."""
-        apart = getattr(self._wrapped, "no_sync", None)
-        if last or apart is None:
-            yield
-            return
-        with apart():
-            yield
 
     def _update(self) -> None:
         factor = lr_factor(self.settings.schedule, self.taken, self.steps)

@@ -18,7 +18,8 @@ class Learner(nn.Module):
     """`learner(x, y, rows)` is the mean loss of rows x.
 
     objective: called `(outputs, targets, rows)` with the rows' numbers; its own parameters are trained as well. Where
-    it has `attach`, that is called with the model once. The loss is computed in float32 whatever `autocast` does.
+    it has `attach`, that is called with the model once; where its `reduction` is `sum`, it is the sum instead of the
+    mean over the rows. The loss is computed in float32 whatever `autocast` does.
     """
 
     def __init__(

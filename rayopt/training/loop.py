@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rayopt.errors import InputError, StepError, WorkError
 from rayopt.measure.metrics import Metric, find_metric
 from rayopt.models.settings import ModelSource
 from rayopt.models.torch_model import from_artifact, to_artifact
@@ -27,8 +30,10 @@ from rayopt.training.seat import Seat
 from rayopt.training.settings import TrainSettings
 from rayopt.training.sharded import whole
 from rayopt.training.source import Arrays, Source
+from rayopt.training.stopping import has_stalled
 
 REPORT_S = 1.0
+SAVE_S = 1.0  # between checkpoints at the ends of epochs, where nothing is said: short epochs would be spent on them
 ROWS = 512  # that are evaluated at once
 log = logging.getLogger("rayopt")
 
@@ -87,6 +92,7 @@ class Loop:
         self._numerics, self._probed = chosen(found, work, seat, self._module, self._steps)
         means = Means(self._numerics, seat.device, seat.wrap)
         self._engine = StepEngine(self._module, copy.deepcopy(work.objective), settings, self._steps, means)
+        self._is_summed = getattr(work.objective, "reduction", "mean") == "sum"
         self._curve: list[dict[str, float]] = []
         self._best: dict[str, Any] | None = None
         self._total, self._epoch_rows = 0.0, 0  # of the epoch so far: losses times their rows, and rows
@@ -134,11 +140,30 @@ class Loop:
             if engine.count == self._steps:
                 break
             seed_step(work.seed, engine.count, seat.rank)
-            self._total += engine.step(list(self._parts(epoch, batch))) * len(batch)
+            with self._blamed():
+                loss = engine.step(list(self._parts(epoch, batch)))
+            self._total += loss if self._is_summed else loss * len(batch)
             self._epoch_rows += len(batch)
             self._trained_rows += len(batch)
+            ended = time.perf_counter()
+            self._trained_s += ended - began
+            began = ended
             self._look_up(epoch)
-        self._trained_s += time.perf_counter() - began
+
+    @contextlib.contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """What data, model and loss raise ends the training, and says where and what there is to go on from."""
+        try:
+            yield
+        except (InputError, WorkError):
+            raise
+        except Exception as error:
+            what = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
+            raise StepError(f"step {self._engine.count + 1} of {self._steps}: {what}; {self._last_saved()}") from error
+
+    def _last_saved(self) -> str:
+        step = self._saved_step
+        return f"the last good checkpoint is of step {step}" if step else "there is no checkpoint yet"
 
     def _parts(self, epoch: int, batch: Tensor) -> Iterator[Part]:
         seat, numerics = self._seat, self._numerics
@@ -146,22 +171,35 @@ class Loop:
             x, y, rows = self._work.rows.batch(epoch, micro.rows)
             if seat.device.type != "cpu":
                 x, y = x.to(seat.device, non_blocking=True), y.to(seat.device, non_blocking=True)
-            yield numerics.laid_out(x), y, rows, micro.share
+            share = seat.world * (micro.share > 0) if self._is_summed else micro.share
+            yield numerics.laid_out(x), y, rows, share
 
     def _look_up(self, epoch: int) -> None:
         """After a step: a checkpoint or a word on how it goes, where it is time for them."""
         if not self._saves:
             return
+        if self._engine.count % self._epoch_steps == 0:  # the end of an epoch has its own
+            return
         every, now = self._work.settings.checkpoint, time.monotonic()
-        count = self._engine.count
-        due = (every.every_steps and count - self._saved_step >= every.every_steps) or (
-            every.every_s and now - self._saved_at >= every.every_s and not self._engine.is_sharded  # clocks differ
-        )
-        if due and count % self._epoch_steps:  # the end of an epoch has its own
+        if (every.every_steps or every.every_s) and self._is_due():
             self._save(self._progress(epoch))
         elif now - self._said_at >= REPORT_S and not self._seat.rank:
-            self._said_at = now
-            self._seat.report(self._progress(epoch), None)
+            self._tell(self._progress(epoch), None)
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint, at the end of an epoch where the settings say nothing.
+
+        Workers that each hold a part of the model must agree, and their clocks differ: steps alone count for them.
+        """
+        every = self._work.settings.checkpoint
+        if every.every_steps is not None and self._engine.count - self._saved_step >= every.every_steps:
+            return True
+        every_s = SAVE_S if every.every_steps is None and every.every_s is None else every.every_s
+        return every_s is not None and not self._engine.is_sharded and time.monotonic() - self._saved_at >= every_s
+
+    def _tell(self, told: Mapping[str, float], path: Path | None) -> bool:
+        self._said_at = time.monotonic()
+        return self._seat.report(told, path) is True
 
     def _progress(self, epoch: int) -> dict[str, float]:
         engine = self._engine
@@ -183,13 +221,17 @@ class Loop:
         epoch = -(-engine.count // self._epoch_steps)
         loss = mean(self._total, seat) / self._epoch_rows
         entry = {"epoch": epoch, "step": engine.count, "lr": engine.lr, "loss": loss, **self._evaluated()}
+        progress = self._progress(epoch - 1)
         self._total, self._epoch_rows = 0.0, 0
         self._curve.append(entry)
         self._note_best(entry)
+        over = self._is_over() or engine.count >= self._steps
         stop = 0.0
         if self._saves:
-            stop = float(self._save({**self._progress(epoch - 1), **entry}))
-        return bool(from_first(stop, seat)) or self._is_over()
+            told = {**progress, **entry}
+            due = over or self._engine.is_sharded or self._is_due()
+            stop = float(self._save(told) if due else self._tell(told, None))
+        return over or bool(from_first(stop, seat))
 
     def _evaluated(self) -> dict[str, float]:
         """The selection split's loss and metric, the same in all workers."""
@@ -198,18 +240,19 @@ class Loop:
             return {}
         found = [0.0, 0.0]
         if self._saves:
-            outputs = torch.cat([self._outputs(selection, at) for at in range(0, selection.count, ROWS)])
-            targets = torch.tensor(selection.y)
+            outputs, targets = self._outputs(selection), torch.tensor(selection.y)
             found[0] = float(TaskObjective()(outputs, targets, torch.arange(len(targets))))
             found[1] = float(self._metric.function(selection.y, outputs.numpy()))
         loss, value = (from_first(one, self._seat) for one in found)
         return {"selection_loss": loss, self._metric.name: value}
 
-    def _outputs(self, selection: Arrays, start: int) -> Tensor:
-        x, _, _ = selection.batch(0, torch.arange(start, min(start + ROWS, selection.count)))
+    def _outputs(self, selection: Arrays) -> Tensor:
+        found: list[Tensor] = []
         with self._engine.evaluating() as module:
-            outputs: Tensor = module(self._numerics.laid_out(x.to(self._seat.device)))
-        return outputs.float().cpu()
+            for rows in torch.split(torch.arange(selection.count), ROWS):
+                x, _, _ = selection.batch(0, rows)
+                found.append(module(self._numerics.laid_out(x.to(self._seat.device))).float().cpu())
+        return torch.cat(found)
 
     def _note_best(self, entry: Mapping[str, float]) -> None:
         value = entry.get(self._metric.name)
@@ -220,17 +263,7 @@ class Loop:
             self._best = {"value": value, "epoch": int(entry["epoch"]), "weights": self._weights()}
 
     def _is_over(self) -> bool:
-        """Whether the selection split's metric has not got better for as long as the settings allow."""
-        stop = self._work.settings.early_stop
-        name = self._metric.name
-        if stop is None or not self._curve or name not in self._curve[-1]:
-            return False
-        sign = 1 if self._metric.higher_is_better else -1
-        best, at = -math.inf, 0
-        for entry in self._curve:
-            if sign * entry[name] > best + (stop.min_delta if math.isfinite(best) else 0):
-                best, at = sign * entry[name], int(entry["epoch"])
-        return int(self._curve[-1]["epoch"]) - at >= stop.patience
+        return has_stalled(self._curve, self._metric, self._work.settings.early_stop)
 
     def _weights(self) -> dict[str, Tensor]:
         """The state of the model as it would be shipped now, copied."""
@@ -240,21 +273,22 @@ class Loop:
 
     def _save(self, told: Mapping[str, float]) -> bool:
         """Writes a checkpoint and tells of it; gives whether to stop."""
-        count = self._engine.count
+        count, engine = self._engine.count, self._engine.state()
+        if not is_finite(engine["module"]):
+            raise StepError(f"the weights are not finite after step {count}; {self._last_saved()}")
         state = {
-            "engine": self._engine.state(),
+            "engine": engine,
             "curve": self._curve,
             "best": self._best,
             "epoch": [self._total, self._epoch_rows],
             "trained": [self._trained_s, self._trained_rows],
             "numerics": [self._numerics.precision, self._numerics.layout, list(self._probed)],
         }
-        self._saved_at = self._said_at = time.monotonic()
-        self._saved_step = count
+        self._saved_at, self._saved_step = time.monotonic(), count
         if self._seat.rank:
             return False
         path = checkpoint.write(self._seat.folder, count, state, self._about())
-        return self._seat.report(told, path) is True
+        return self._tell(told, path)
 
     def _load(self, state: dict[str, Any]) -> None:
         self._engine.load(state["engine"])
@@ -266,3 +300,8 @@ class Loop:
         work = self._work
         settings = work.settings.model_dump(mode="json", exclude={"checkpoint", "memory"})
         return {**work.about, **settings, "seed": work.seed, "rows": work.rows.count, "model": work.artifact.sha256}
+
+
+def is_finite(state: Mapping[str, Tensor]) -> bool:
+    """Whether all floating point numbers of a model are."""
+    return all(bool(torch.isfinite(one).all()) for one in state.values() if one.is_floating_point())

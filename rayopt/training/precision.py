@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rayopt.errors import StepError
 from rayopt.training.settings import Layout, Precision, TrainSettings
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -81,6 +82,7 @@ def probe(module: nn.Module, among: Sequence[Numerics], steps: Steps) -> tuple[N
     """
     if len(among) < 2:
         return among[0], []
+    first = among[0]
     running = {one: steps(copy.deepcopy(module), one) for one in among}
     losses: dict[Numerics, list[float]] = {one: [] for one in among}
     times: dict[Numerics, list[float]] = {one: [] for one in among}
@@ -90,14 +92,21 @@ def probe(module: nn.Module, among: Sequence[Numerics], steps: Steps) -> tuple[N
             break
         for one, step in running.items():
             start = time.perf_counter()
-            losses[one].append(step())
+            losses[one].append(step() if one is first else _tried(step))
             if turn >= WARM:
                 times[one].append(time.perf_counter() - start)
-    first = among[0]
     measured = [Probed(one, min(times[one]), _apart(losses[one], losses[first])) for one in among]
     fit = [one for one in measured[1:] if one.off <= CLOSE and one.seconds < WORTH * measured[0].seconds]
     best = min(fit, key=lambda one: one.seconds, default=measured[0])
     return best.numerics, measured
+
+
+def _tried(step: Callable[[], float]) -> float:
+    """A step's loss; NaN where the model cannot compute in these numerics, or runs out of them."""
+    try:
+        return step()
+    except (StepError, RuntimeError, NotImplementedError):
+        return math.nan
 
 
 def _apart(losses: Sequence[float], wanted: Sequence[float]) -> float:

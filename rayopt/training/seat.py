@@ -20,8 +20,8 @@ OnReport = Callable[[Mapping[str, float]], bool | None]  # True: stop here
 class Seat(Protocol):
     """A worker's place: its rank among `world`, its device, and the folder in which rank 0 writes checkpoints.
 
-    All workers see that folder. `report` is called by all; rank 0's metrics and the checkpoint that it has just written
-    count. It gives whether the training is to end now, the same in all of them. `wrap` makes the learner parallel.
+    All workers see that folder. `report` is called by rank 0 alone, with the checkpoint that it has just written where
+    there is one; it gives whether the training is to end now. `wrap` makes the learner parallel.
     """
 
     rank: int

@@ -67,7 +67,8 @@ class EarlyStopSettings(Settings):
 
 
 class CheckpointSettings(Settings):
-    """After how many steps or seconds a checkpoint is written, whichever comes first; neither: at the end of epochs."""
+    """After how many steps or seconds a checkpoint is written, whichever comes first; neither: at the ends of
+    epochs, one a second at most."""
 
     every_steps: int | None = Field(None, ge=1)
     every_s: float | None = Field(None, gt=0)
