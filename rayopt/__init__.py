@@ -8,6 +8,8 @@ from typing import Any
 _HOME = {
     "BayesOptimizer": "rayopt.search.bayes",
     "DistributedTrainer": "rayopt.onray.distributed",
+    "DistillationLoss": "rayopt.training.distillation",
+    "DistillationTrainer": "rayopt.training.distillation",
     "HyperparameterOptimizer": "rayopt.tuner",
     "InputError": "rayopt.errors",
     "ModelCompressor": "rayopt.compressor",
@@ -20,6 +22,8 @@ _HOME = {
 __all__ = [
     "BayesOptimizer",
     "DistributedTrainer",
+    "DistillationLoss",
+    "DistillationTrainer",
     "HyperparameterOptimizer",
     "InputError",
     "ModelCompressor",
