@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rayopt.data.partial import MISSING
 from rayopt.training.losses import soft_loss
 
-MISSING = -1  # in place of a class number
 EPSILON = 1e-7
 
 Loss = Callable[..., Tensor]
