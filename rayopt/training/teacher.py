@@ -69,7 +69,7 @@ class Stored:
     def array(self) -> Array:
         """The whole array; raises StepError where neither the file nor its content arrived."""
         if self.path.is_file():
-            mapped: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            mapped: Array = np.load(self.path, mmap_mode="c", allow_pickle=False)
             return mapped.view(np.ndarray)
         if self.content is None:
             raise StepError(f"{self.path} is not there: let RAYOPT_CACHE name a folder that all machines see")
@@ -77,6 +77,9 @@ class Stored:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def __deepcopy__(self, memo: Any) -> Stored:
+        return self  # nothing changes it, and a copy would read all of it
 
     def __getstate__(self) -> dict[str, Any]:
         small = self.array.nbytes <= INLINE_BYTES

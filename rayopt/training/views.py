@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rayopt.errors import Fault
 from rayopt.training.distill_settings import ViewSettings
+from rayopt.training.teacher import Stored
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +55,32 @@ def block(settings: ViewSettings, x: Array, seed: int, number: int, rows: slice)
         drawn = np.random.default_rng([seed, number, rows.start]).standard_normal(taken.shape, dtype=np.float32)
         taken = taken + (settings.noise * float(x.std())) * drawn.astype(x.dtype)
     return np.ascontiguousarray(taken)
+
+
+@dataclass(frozen=True)
+class ViewedRows:
+    """The source of a training whose epochs go through the views in turn: x `(views * rows, ...)`, y `(rows, ...)`.
+
+    Rows are numbered through all views. Where views have lost their labels, y is `missing` in all but view 0.
+    """
+
+    x: Array | Stored
+    y: Array
+    views: int = 1
+    missing: float | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.y)
+
+    def batch(self, epoch: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        view = epoch % self.views
+        numbers = rows + view * self.count
+        x = self.x.array if isinstance(self.x, Stored) else self.x
+        targets = torch.from_numpy(self.y[rows.numpy()])
+        if view and self.missing is not None:
+            targets.fill_(self.missing)
+        return torch.from_numpy(x[numbers.numpy()]), targets, numbers
 
 
 def keeps_labels(settings: ViewSettings) -> bool:

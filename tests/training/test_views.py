@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from rayopt.training.distill_settings import ViewSettings
-from rayopt.training.views import block, faults, keeps_labels
+from rayopt.training.views import ViewedRows, block, faults, keeps_labels
 
 IMAGES = np.random.default_rng(0).uniform(size=(6, 2, 5, 7)).astype(np.float32)
 
@@ -86,3 +87,15 @@ def test_views_that_cannot_be_made_are_faults(settings: ViewSettings, x: np.ndar
 def test_only_blends_lose_their_labels() -> None:
     assert keeps_labels(ViewSettings(count=2, shift=1))
     assert not keeps_labels(ViewSettings(count=2, mix=True))
+
+
+def test_epochs_go_through_the_views_in_turn() -> None:
+    x, y = np.arange(6, dtype=np.float32).reshape(6, 1), np.array([4, 5, 6])
+    rows = ViewedRows(x, y, views=2, missing=-1)
+    assert rows.count == 3
+    for epoch, wanted in enumerate(([2.0, 0.0], [5.0, 3.0], [2.0, 0.0])):
+        found, targets, numbers = rows.batch(epoch, torch.tensor([2, 0]))
+        assert found[:, 0].tolist() == wanted
+        assert numbers.tolist() == wanted
+        assert targets.tolist() == ([-1, -1] if epoch == 1 else [6, 4])
+    assert ViewedRows(x, y, views=2).batch(1, torch.tensor([1]))[1].tolist() == [5]
