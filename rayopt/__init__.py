@@ -21,9 +21,9 @@ _HOME = {
 
 __all__ = [
     "BayesOptimizer",
-    "DistributedTrainer",
     "DistillationLoss",
     "DistillationTrainer",
+    "DistributedTrainer",
     "HyperparameterOptimizer",
     "InputError",
     "ModelCompressor",

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rayopt.data.partial import MISSING
+from rayopt.data.partial import MISSING as MISSING
 from rayopt.training.losses import soft_loss
 
 EPSILON = 1e-7

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rayopt.models.settings import ModelSettings
 from rayopt.spec import Settings
+from rayopt.training.settings import TrainSettings
 
 LossName = Literal["soft", "textbook", "decoupled", "standardized", "logits", "hard", "relational"]
 FeatureLossName = Literal["hints", "attention", "relational"]
@@ -50,3 +52,15 @@ class ViewSettings(Settings):
     shift: int = Field(0, ge=0, le=64)
     noise: float = Field(0.0, ge=0)
     teacher: Literal["views", "clean"] = "views"
+
+
+class TeacherSettings(ModelSettings):
+    """A model (`factory` with `weights`, or `onnx`), or what a job has made: `run`, its folder, or `job`, its file.
+
+    train: a factory's model is trained on the labels first. weight: of this one among several teachers.
+    """
+
+    run: str | None = None
+    job: str | None = None
+    train: TrainSettings | None = None
+    weight: float = Field(1.0, gt=0)

@@ -23,7 +23,7 @@ class Heard:
 
 def layer_of(module: nn.Module, name: str) -> nn.Module:
     """A layer by its name; raises StepError that names those there are."""
-    layers = {key: layer for key, layer in module.named_modules() if key}
+    layers: dict[str, nn.Module] = {key: layer for key, layer in module.named_modules() if key}
     if name not in layers:
         raise StepError(f"the model has no layer {name!r}; {did_you_mean(name, list(layers))}")
     return layers[name]
