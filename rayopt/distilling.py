@@ -203,9 +203,9 @@ class Distilling:
     def _score(self, teacher: Teacher) -> Scores:
         """A teacher's scores on the test rows."""
         bench = self._job.bench
-        test = bench.data["test"]
+        test = labeled(bench.data["test"])
         with fitting.threads(1):
-            outputs = teacher.ask(np.asarray(test.x))[OUTPUTS]
+            outputs = teacher.ask(test.x)[OUTPUTS]
         return score(find_metric(bench.metric, bench.source.folder, "metric"), bench.data.task, test.y, outputs)
 
     def _gain(self, own: Mapping[str, Any], alone: Mapping[str, Any]) -> dict[str, float] | None:

@@ -83,7 +83,7 @@ def _known(y: Array, missing: Missing) -> Array:
     flat = y.reshape(len(y), -1)
     if y.dtype.kind == "O":
         return np.array([all(one is not None and one == one and one != missing for one in row) for row in flat])
-    known: Array = np.isfinite(flat).all(axis=1) if y.dtype.kind == "f" else np.ones(len(y), bool)
+    known: Array = np.asarray(np.isfinite(flat).all(axis=1)) if y.dtype.kind == "f" else np.ones(len(y), bool)
     if missing is not None:
         known = known & (flat != missing).all(axis=1)
     return known

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BeforeValidator, Field
 
 from rayopt import course
@@ -136,6 +135,8 @@ def _distillation(
 
 def _graded_by(found: Found, data: Dataset) -> Dataset:
     """Data without labels with what a teacher says in their place."""
+    import numpy as np
+
     from rayopt.measure.metrics import suited
     from rayopt.training.teacher import OUTPUTS
 
