@@ -40,8 +40,8 @@ class Job(course.CourseSettings, JobSettings):
     """The fields of a `distill` job, and those of the training's course; `teacher` is one or a list.
 
     Rows of `data` whose target is `missing` (or NaN, or empty) have no label; `unlabeled` are more such rows. Both
-    train. `test` are rows to report on, where they are not to be split off. views: `auto` are small shifts of images,
-    and none of anything else. alone: trains the student without a teacher too, to see what the teacher is good for.
+    train. `test` are rows to report on, where they are not to be split off. views: `auto` are small shifts of images
+    that are large enough, and none of anything else. alone: trains the student without a teacher too, to see what the teacher is good for.
     """
 
     student: ModelSettings
@@ -57,6 +57,7 @@ class Job(course.CourseSettings, JobSettings):
     # A student goes on getting better for longer than one that is trained on labels (Beyer et al., 2022, section 4).
     epochs: int = Field(40, ge=1, le=100_000)
     batch_size: int = Field(64, ge=1)
+    clip_norm: float | None = Field(1.0, gt=0)  # T² makes gradients large that a teacher who is certain has
     keep: Literal["best", "last"] = "last"
 
 

@@ -101,7 +101,6 @@ def _shifted(images: Array, offsets: Array) -> Array:
 
 
 def by_default(x: Array) -> ViewSettings:
-    """Small shifts of images, an eighth of the epochs each; none of anything else."""
-    if x.ndim != 4 or x.dtype.kind != "f":
-        return ViewSettings()
-    return ViewSettings(count=8, shift=max(1, min(x.shape[2:]) // 14))
+    """Eight views of images of 14 pixels and more, shifted by up to a fourteenth; none of anything else."""
+    shift = min(x.shape[2:]) // 14 if x.ndim == 4 and x.dtype.kind == "f" else 0
+    return ViewSettings(count=8, shift=shift) if shift else ViewSettings()

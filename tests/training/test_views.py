@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rayopt.training.distill_settings import ViewSettings
-from rayopt.training.views import ViewedRows, block, faults, keeps_labels
+from rayopt.training.views import ViewedRows, block, by_default, faults, keeps_labels
 
 IMAGES = np.random.default_rng(0).uniform(size=(6, 2, 5, 7)).astype(np.float32)
 
@@ -99,3 +99,9 @@ def test_epochs_go_through_the_views_in_turn() -> None:
         assert numbers.tolist() == wanted
         assert targets.tolist() == ([-1, -1] if epoch == 1 else [6, 4])
     assert ViewedRows(x, y, views=2).batch(1, torch.tensor([1]))[1].tolist() == [5]
+
+
+def test_only_images_that_are_large_enough_are_shifted_unasked() -> None:
+    assert by_default(np.zeros((2, 1, 28, 30), np.float32)) == ViewSettings(count=8, shift=2)
+    for shape in ((2, 1, 8, 8), (2, 28), (2, 3, 100)):
+        assert by_default(np.zeros(shape, np.float32)) == ViewSettings()
