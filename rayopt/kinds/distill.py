@@ -41,7 +41,8 @@ class Job(course.CourseSettings, JobSettings):
 
     Rows of `data` whose target is `missing` (or NaN, or empty) have no label; `unlabeled` are more such rows. Both
     train. `test` are rows to report on, where they are not to be split off. views: `auto` are small shifts of images
-    that are large enough, and none of anything else. alone: trains the student without a teacher too, to see what the teacher is good for.
+    that are large enough, and none of anything else. alone: trains the student without a teacher too, to see what the
+    teacher is good for.
     """
 
     student: ModelSettings
