@@ -47,6 +47,8 @@ class History:
         self._path = path
         self._observations: list[Observation] = []
         self._pending: list[Params] = []
+        self._reports: dict[str, list[tuple[int, float]]] = {}
+        self._about: dict[str, Any] = {}
         for entry in journal.read(path) if path else []:
             self._apply(entry)
 
@@ -59,9 +61,24 @@ class History:
         return tuple(self._pending)
 
     @property
+    def about(self) -> Mapping[str, Any]:
+        """What the journal's first line says that its values are of; empty where it says nothing."""
+        return dict(self._about)
+
+    @property
+    def reports(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """By `key_of` a point, the (step, value) that were told while it was being evaluated."""
+        return {key: tuple(one) for key, one in self._reports.items()}
+
+    @property
     def best(self) -> Observation | None:
         """The observation of most value, the earliest of equals; None as long as all failed."""
         return best_of(self._observations)
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Notes what the values are of, unless an earlier run has."""
+        if not self._about:
+            self._write({"event": "began", "about": about})
 
     def ask(self, params: Params) -> None:
         """Notes that a point is being evaluated."""
@@ -70,6 +87,10 @@ class History:
     def tell(self, observation: Observation) -> None:
         """Notes what became of a point; it is no longer pending."""
         self._write({"event": "told", **as_entry(observation)})
+
+    def report(self, params: Params, step: int, value: float) -> None:
+        """Notes a value that was told while a point is being evaluated."""
+        self._write({"event": "reported", "params": _plain_params(params), "step": step, "value": value})
 
     def drop(self, params: Params) -> None:
         """Notes that a pending point will not be evaluated after all."""
@@ -82,15 +103,22 @@ class History:
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
         params, event = entry.get("params"), entry.get("event")
+        if event == "began" and isinstance(entry.get("about"), Mapping):
+            self._about = dict(entry["about"])
         if not isinstance(params, Mapping):
             return
         if event == "asked":
             self._pending.append(params)
             return
         key = key_of(params)
+        if event == "reported":
+            self._reports.setdefault(key, []).append((int(entry["step"]), float(entry["value"])))
+            return
         place = next((i for i, one in enumerate(self._pending) if key_of(one) == key), None)
         if place is not None:
             del self._pending[place]
+        if event == "dropped":
+            self._reports.pop(key, None)
         if event == "told":
             self._observations.append(from_entry(entry))
 
