@@ -1,4 +1,4 @@
-"""One trial of a search of jobs: the job with the fields of a point is read, prepared and run in a folder of its own."""
+"""One trial of a search of jobs: the job with the fields of a point, read, prepared and run in its own folder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rayopt.backend import InProcess, describe
 from rayopt.engine import Desk
 from rayopt.errors import InputError
+from rayopt.inner import ReadJob, filled
 from rayopt.records import digest
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.search.goals import Aim
 from rayopt.search.hosts import Measured, Outcome
-from rayopt.search.jobs import ReadJob, filled
 from rayopt.search.space import Params
 from rayopt.spec import Document
 from rayopt.tasks import versions

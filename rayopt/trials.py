@@ -12,9 +12,11 @@ from typing import Any
 from rayopt import strategies
 from rayopt.engine import Desk
 from rayopt.errors import RayoptError, WorkError
+from rayopt.inner import ReadJob, filled, first_point, inner_document
 from rayopt.measure.machine import machine
 from rayopt.records import digest
 from rayopt.runs import journal
+from rayopt.runs.cache import Cache
 from rayopt.runs.files import write_bytes, write_json
 from rayopt.runs.folder import RunFolder
 from rayopt.search.asking import Asking
@@ -22,13 +24,25 @@ from rayopt.search.goals import Aim, Bound, Goal
 from rayopt.search.history import History, Observation, WarmStart
 from rayopt.search.hosts import Early, Flight, InTurn
 from rayopt.search.importance import importance
-from rayopt.search.jobs import ReadJob
 from rayopt.search.rungs import EarlyStop
 from rayopt.search.space import Params, Space
 from rayopt.search.stopping import Stop
+from rayopt.search.warmth import warmed
 from rayopt.spec import Document
 from rayopt.tasks import versions
 from rayopt.trial import JobTrial, trial_id
+
+
+def prepare(job: Any, document: Document, cache: Cache, read_job: ReadJob) -> JobSearch:
+    """Prepares the searched job with the middle of the space, and reads the run to start from; raises InputError."""
+    space = Space.from_settings(job.space)
+    inner = inner_document(job.job, document)
+    given = job.model_dump(mode="json")
+    about = aim_of(given).about()
+    warm = warmed(job.warm_start, document.folder, space, about, document.place(("warm_start",)))
+    middle = filled(inner, first_point(space))
+    kind, checked = read_job(middle)
+    return JobSearch(given, inner, kind.prepare(checked, middle, cache).hash, read_job, space, warm)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Trials of a search on Ray Tune: a Searcher of our own asks for points and is told what came of them, several in flight.
+"""Trials of a search on Ray Tune, several in flight: a Searcher of our own asks for points and tells what came of them.
 
 What is known lies in the search's journal. Tune keeps nothing of its own: a driver that was killed begins another
 experiment, whose Searcher goes on from the journal.
@@ -73,7 +73,7 @@ class OnTune:
         self._backend.close()
 
 
-class Proposals(Searcher):  # type: ignore[misc]
+class Proposals(Searcher):
     """Tune's face of a flight: each trial is a point of the strategy's; points in flight are the strategy's to know.
 
     `save` and `restore` keep which trial has which point; observations that a restored journal lacks are told to it.
@@ -141,7 +141,7 @@ class Referee:
         return self._rule is not None and self._rule.judge(trial, step, value)
 
 
-class Halted(Stopper):  # type: ignore[misc]
+class Halted(Stopper):
     """Ends all trials once the search is interrupted."""
 
     def __init__(self, halt: threading.Event) -> None:
@@ -157,7 +157,7 @@ class Halted(Stopper):  # type: ignore[misc]
         return {}
 
 
-class Silence(TrialProgressCallback):  # type: ignore[misc]
+class Silence(TrialProgressCallback):
     """Tune prints nothing: the search tells of its trials itself."""
 
     def __init__(self) -> None: ...
@@ -240,4 +240,3 @@ def _own_folder() -> Iterator[None]:
             os.environ.pop("RAY_CHDIR_TO_TRIAL_DIR", None)
         else:
             os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = before
-

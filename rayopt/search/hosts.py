@@ -43,10 +43,6 @@ class Watch(Protocol):
 
     def trial_ended(self, observation: Observation) -> None: ...
 
-    def note(self, text: str) -> None: ...
-
-    def host_started(self, name: str, seconds: float) -> None: ...
-
 
 @dataclass
 class Flight:
@@ -91,7 +87,9 @@ class Flight:
                 reason = str(outcome.get("reason") or found.reason)
                 found = Observation(params, None, reason, cost_s, found.metrics)
             elif outcome.get("stopped_at") is not None:
-                found = Observation(params, found.value, f"stopped at step {outcome['stopped_at']}", cost_s, found.metrics)
+                found = Observation(
+                    params, found.value, f"stopped at step {outcome['stopped_at']}", cost_s, found.metrics
+                )
             self.asking.tell(found)
             self.watch.trial_ended(found)
 
@@ -131,5 +129,3 @@ class InTurn:
             return rule.judge(key_of(params), step, value)
 
         return measured
-
-
