@@ -77,6 +77,8 @@ def _strategy_faults(job: Any, document: Document) -> list[Fault]:
     name, place = job.strategy, document.place(("strategy",))
     if name in ("grid", "halving"):
         return [Fault(place, f"{name!r} searches the grid of an estimator", did_you_mean("bayes", strategies.names()))]
+    if "." not in name and name not in strategies.names():
+        return [Fault(place, f"unknown strategy {name!r}", did_you_mean(name, strategies.names()))]
     try:
         with plugins.importable(document.folder):
             strategy = strategies.find(name, place)
@@ -110,13 +112,20 @@ def _inner_faults(inner: Document, space: Space, read_job: ReadJob, document: Do
     if inner.data.get("kind") == "search":
         return [document.fault(("job",), "is a search itself", "name a job that trains or optimises")]
     middle = first_point(space)
-    faults = {fault.problem: fault for fault in _faults(inner, middle, read_job)}
+    base, with_middle = _faults(inner, {}, read_job), _faults(inner, middle, read_job)
+    known = {fault.problem for fault in base}
+    faults = [fault for fault in with_middle if fault.problem in known]
+    for fault in with_middle:
+        if fault.problem not in known:
+            known.add(fault.problem)
+            guilty = (name for name in middle if fault.problem in _problems(inner, name, middle[name], read_job))
+            faults.append(_at(document, next(guilty, None), fault, ""))
     for name, point in _points(space, middle):
         for fault in _faults(inner, point, read_job):
-            if fault.problem not in faults:
-                place = document.place(("space", name))
-                faults[fault.problem] = Fault(place, f"{fault.problem} ({name}={point[name]!r})", fault.remedy)
-    return [_placed(fault, space, document) for fault in faults.values()]
+            if fault.problem not in known:
+                known.add(fault.problem)
+                faults.append(_at(document, name, fault, f" ({name}={point[name]!r})"))
+    return faults
 
 
 def first_point(space: Space) -> dict[str, Any]:
@@ -149,10 +158,11 @@ def _faults(inner: Document, params: Params, read_job: ReadJob) -> list[Fault]:
     return []
 
 
-def _placed(fault: Fault, space: Space, document: Document) -> Fault:
-    """A fault of a field that the space has put in is the space's."""
-    if not fault.place.startswith("--set "):
-        return fault
-    name = fault.place.removeprefix("--set ").partition("=")[0]
-    known = name in space.parameters
-    return Fault(document.place(("space", name)) if known else fault.place, fault.problem, fault.remedy)
+def _problems(inner: Document, name: str, value: Any, read_job: ReadJob) -> set[str]:
+    return {fault.problem for fault in _faults(inner, {name: value}, read_job)}
+
+
+def _at(document: Document, name: str | None, fault: Fault, more: str) -> Fault:
+    """A fault of the searched job as one of the parameter that brings it about."""
+    place = document.place(("space", name) if name else ("space",))
+    return Fault(place, fault.problem + more, fault.remedy)

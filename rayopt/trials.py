@@ -159,11 +159,13 @@ class Trials:
         shown = "no value" if trial["score"] is None else f"{goal.metric} {trial['score']:.4g}"
         best = "" if self._best is None else f" (best so far {goal.sign * self._best:.4g})"
         status = "failed" if one.failed else "done"
-        self._desk.watcher.ended(trial["id"], f"{_named(one.params)}: {shown}{best}", status, one.reason, cached)
+        said = f"{_named(one.params)}: {shown}{best}"
+        self._desk.watcher.ended(trial["id"], said, status, str(trial["reason"]), cached)
 
     def _trial(self, one: Observation) -> dict[str, Any]:
         aim = self._search.aim
-        status = "failed" if one.failed else "stopped" if one.reason else "done"
+        stopped = one.stopped_at is not None
+        status = "failed" if one.failed else "stopped" if stopped else "done"
         return {
             "id": trial_id(one.params),
             "params": dict(one.params),
@@ -172,7 +174,7 @@ class Trials:
             "allowed": aim.allows(one),
             "seconds": round(one.cost_s, 3),
             "status": status,
-            "reason": one.reason,
+            "reason": f"stopped at step {one.stopped_at}" if stopped else one.reason,
         }
 
     def _write(self, status: str, reason: str | None = None) -> dict[str, Any]:
@@ -262,7 +264,9 @@ def asking_of(job: Mapping[str, Any], space: Space, history: History, aim: Aim, 
         return strategy.propose(space, seen, pending, seed, options)
 
     stop = Stop.model_validate(job["stop"])
-    return Asking(propose, history, job["n_trials"], stop, aim.goals[0].sign, warm.observations)
+    early, goal = early_of(job, aim), aim.goals[0]
+    carry = early is not None and early.metric == goal.metric.rpartition(".")[2] and early.sign == goal.sign
+    return Asking(propose, history, job["n_trials"], stop, goal.sign, warm.observations, carry)
 
 
 def options_of(job: Mapping[str, Any], known: Mapping[str, Any], aim: Aim) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class Proposals(Searcher):
         self._flight = flight
         self._points: dict[str, Params] = {}
         self._outcomes: dict[str, Mapping[str, Any]] = {}
+        self.errors: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next trial; FINISHED when there is none."""
@@ -105,7 +106,7 @@ class Proposals(Searcher):
             self._outcomes[trial_id] = json.loads(result[OUTCOME])
         outcome = self._outcomes.pop(trial_id, None)
         if params is not None and (outcome is not None or error):
-            self._flight.ended(params, outcome or {"reason": DIED})
+            self._flight.ended(params, outcome or {"reason": self.errors.pop(trial_id, DIED)})
 
     def save(self, checkpoint_path: str) -> None:
         told = [as_entry(one) for one in self._flight.asking.observations]
@@ -158,25 +159,37 @@ class Halted(Stopper):
 
 
 class Silence(TrialProgressCallback):
-    """Tune prints nothing: the search tells of its trials itself."""
+    """Tune prints nothing: the search tells of its trials itself. Why a trial's process ended is passed on."""
 
-    def __init__(self) -> None: ...
+    def __init__(self, proposals: Proposals) -> None:
+        self._proposals = proposals
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None: ...
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None: ...
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        lines = _lines_of(trial.error_file)
+        if lines:
+            self._proposals.errors[trial.trial_id] = f"{DIED}: {lines[-1]}"
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None: ...
+
+
+def _lines_of(path: str | None) -> list[str]:
+    """The lines in which Tune says why a trial failed."""
+    with contextlib.suppress(OSError):
+        return [line.strip() for line in Path(path or "").read_text().splitlines() if line.strip()]
+    return []
 
 
 def _tuner(flight: Flight, halt: threading.Event, folder: str, deadline_s: float | None) -> Any:
     referee = ray.remote(Referee).options(num_cpus=0).remote(flight.rule())
     given = {"evaluate": flight.evaluate, "referee": referee, "early": flight.early, "deadline_s": deadline_s}
+    proposals = Proposals(flight)
     parallel = min(flight.parallel, flight.asking.count)
     return Tuner(
         tune.with_resources(tune.with_parameters(_fly, **given), {"CPU": flight.cpus}),
         tune_config=TuneConfig(
-            search_alg=Proposals(flight),
+            search_alg=proposals,
             num_samples=-1,
             max_concurrent_trials=parallel,
             reuse_actors=True,
@@ -186,7 +199,7 @@ def _tuner(flight: Flight, halt: threading.Event, folder: str, deadline_s: float
             storage_path=folder,
             verbose=0,
             failure_config=FailureConfig(max_failures=TRIES - 1),
-            callbacks=[Silence()],
+            callbacks=[Silence(proposals)],
             stop=Halted(halt),
         ),
     )

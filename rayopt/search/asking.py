@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from rayopt.search.history import History, Observation
+from rayopt.search.history import History, Observation, carried_on
 from rayopt.search.space import Params
 from rayopt.search.stopping import Stop, reason_to_stop
 
@@ -24,6 +24,7 @@ class Asking:
 
     count: how many points are evaluated in all, those of earlier runs of this search included. earlier: observations
     of another search, which are learnt from and do not count. sign: as `reason_to_stop` takes it.
+    carry: whether what is reported on the way is the value itself, so that what is ended early can be compared.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Asking:
         stop: Stop | None = None,
         sign: int = 1,
         earlier: Sequence[Observation] = (),
+        carry: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._propose, self._history, self._count = propose, history, count
         self._stop, self._sign, self._earlier, self._clock = stop or Stop(), sign, tuple(earlier), clock
+        self._carry = carry
         self._began = clock()
         self._unfinished = list(history.pending)
         self._lock = threading.RLock()
@@ -69,6 +72,8 @@ class Asking:
             if self._unfinished:
                 return self._unfinished.pop(0)
             seen = self._history.observations
+            if self._carry:
+                seen = tuple(carried_on(seen, self._history.reports))
             if len(seen) + len(self._history.pending) >= self._count:
                 return None
             point = self._propose([*self._earlier, *seen], self._history.pending)

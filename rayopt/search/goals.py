@@ -126,7 +126,7 @@ def quantity(summary: Mapping[str, Any], name: str) -> float | None:
 
 
 def _no_such(summary: Mapping[str, Any], name: str, above: str, found: Any, key: str) -> Exception:
-    where = f"the {above} of the job's summary" if above else "the job's summary"
+    where = f"`{above}` of the job's summary" if above else "the job's summary"
     return input_error(PLACE, f"{where} has no {key!r} (of {name})", _numbers(summary, name))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ from rayopt.search.space import Params, Space
 
 @dataclass(frozen=True)
 class Observation:
-    """One evaluated point. More of `value` is better; None: it failed, and `reason` says why."""
+    """One evaluated point. More of `value` is better; None: it failed, and `reason` says why.
+
+    stopped_at: the step at which it was ended early, None where it was not.
+    """
 
     params: Params
     value: float | None
     reason: str = ""
     cost_s: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    stopped_at: int | None = None
 
     @property
     def failed(self) -> bool:
@@ -140,8 +145,27 @@ def warm_start(space: Space, earlier: Iterable[Observation]) -> WarmStart:
         except ValueError as error:
             left_out.append(f"{json.dumps(_plain_params(one.params))}: {error}")
             continue
-        kept.append(Observation(params, one.value, one.reason, one.cost_s, one.metrics))
+        kept.append(replace(one, params=params))
     return WarmStart(tuple(kept), tuple(left_out))
+
+
+def carried_on(
+    observations: Sequence[Observation], reports: Mapping[str, Sequence[tuple[int, float]]]
+) -> list[Observation]:
+    """Those that were ended early with the value that they are believed to have come to.
+
+    That is what they had, and what others gained after that step, in the median. reports: see `History.reports`.
+    """
+    told = {key: dict(one) for key, one in reports.items()}
+    ends = [(told.get(key_of(one.params), {}), one.value) for one in observations if one.stopped_at is None]
+    found = []
+    for one in observations:
+        step = one.stopped_at
+        gains = [] if step is None else [end - at[step] for at, end in ends if end is not None and step in at]
+        found.append(
+            replace(one, value=one.value + statistics.median(gains)) if gains and one.value is not None else one
+        )
+    return found
 
 
 def best_of(observations: Sequence[Observation]) -> Observation | None:
@@ -159,6 +183,7 @@ def as_entry(observation: Observation) -> dict[str, Any]:
         "reason": reason,
         "cost_s": float(observation.cost_s),
         "metrics": {name: float(one) for name, one in observation.metrics.items() if _finite(one)},
+        **({} if observation.stopped_at is None else {"stopped_at": observation.stopped_at}),
     }
 
 
@@ -171,6 +196,7 @@ def from_entry(entry: Mapping[str, Any]) -> Observation:
         str(entry.get("reason", "")),
         float(entry.get("cost_s", 0.0)),
         dict(entry.get("metrics", {})),
+        entry.get("stopped_at"),
     )
 
 

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from rayopt.errors import Fault, InputError
@@ -84,12 +84,9 @@ class Flight:
                 return
             found = observed(params, outcome.get("value"), cost_s, outcome.get("metrics"))
             if found.failed:
-                reason = str(outcome.get("reason") or found.reason)
-                found = Observation(params, None, reason, cost_s, found.metrics)
+                found = replace(found, value=None, reason=str(outcome.get("reason") or found.reason))
             elif outcome.get("stopped_at") is not None:
-                found = Observation(
-                    params, found.value, f"stopped at step {outcome['stopped_at']}", cost_s, found.metrics
-                )
+                found = replace(found, stopped_at=int(outcome["stopped_at"]))
             self.asking.tell(found)
             self.watch.trial_ended(found)
 
