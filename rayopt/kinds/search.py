@@ -5,6 +5,7 @@ Or another job and a space over its fields in (`rayopt.inner`); the fields out w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -166,6 +167,8 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
 
         return prepare_jobs(job, document, cache, read_job)
     from rayopt.data.sources import arrays
+    from rayopt.search.space import Space
+    from rayopt.search.warmth import warmed
     from rayopt.searching import Search
     from rayopt.tasks import sources
 
@@ -192,7 +195,13 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
     names += [name for name in _scorer_names(job) if ":" in name]
     names += [job.cv.use] if isinstance(job.cv, Part) else []
     code = sources([name for name in names if not name.startswith("sklearn.")], str(document.folder)).sha256
-    return Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder))
+    search = Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder))
+    if job.space is None:
+        return search
+    space = Space.from_settings(job.space)
+    return replace(
+        search, warm=warmed(job.warm_start, document.folder, space, search.aim.about(), place(("warm_start",)))
+    )
 
 
 def run(search: Search | JobSearch, desk: Desk) -> dict[str, Any]:

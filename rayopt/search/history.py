@@ -136,6 +136,9 @@ class WarmStart:
     left_out: tuple[str, ...]
 
 
+COLD = WarmStart((), ())
+
+
 def warm_start(space: Space, earlier: Iterable[Observation]) -> WarmStart:
     """The earlier observations that lie in the space, and a line for each that does not."""
     kept, left_out = [], []

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,12 +64,30 @@ class Progress:
         """Something for the log."""
 
 
+class Growth:
+    """A round whose candidates are not all known when it begins."""
+
+    def after(self, cell: Cell, result: Result) -> Sequence[Mapping[str, Any]]:
+        """The parameters of further candidates, now that a cell has its result. Called from one thread at a time."""
+        return ()
+
+    def to_come(self) -> int:
+        """How many more candidates there may be."""
+        return 0
+
+
 class Runner:
     """Evaluates the rounds of one search; to be closed after it. Stands where scikit-learn has its joblib.Parallel."""
 
-    def __init__(self, means: Means, store: Store | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        means: Means,
+        store: Store | None = None,
+        progress: Progress | None = None,
+        growth: Growth | None = None,
+    ) -> None:
         self._means, self._store = means, store
-        self._progress = progress or Progress()
+        self._progress, self._growth = progress or Progress(), growth or Growth()
         self._number = 0
         self.evaluated = {"here": 0, "crews": 0, "cached": 0}
         self._hires: dict[str, _Hire] = {}
@@ -80,7 +99,8 @@ class Runner:
             return []
         self._number = next(_NUMBERS)
         self._progress.round_read(cells)
-        with _Round(self._number, batch, cells, self._means, self._store, self._progress, self._hires) as now:
+        about = (self._means, self._store, self._progress, self._growth, self._hires)
+        with _Round(self._number, batch, cells, *about) as now:
             try:
                 now.run()
             finally:
@@ -159,10 +179,11 @@ class _Round:
         means: Means,
         store: Store | None,
         progress: Progress,
+        growth: Growth,
         hires: dict[str, _Hire],
     ) -> None:
-        self._number, self._batch, self._cells, self._means = number, batch, cells, means
-        self._store, self._progress, self._hires = store, progress, hires
+        self._number, self._batch, self._cells, self._means = number, batch, list(cells), means
+        self._store, self._progress, self._growth, self._hires = store, progress, growth, hires
         self.results: dict[int, Result] = {}
         self.evaluated = {"here": 0, "crews": 0, "cached": 0}
         self._lock = threading.Condition(threading.RLock())
@@ -173,6 +194,7 @@ class _Round:
         self._dismissed: set[str] = set()
         self._raised: BaseException | None = None
         self._over = False
+        self._news: deque[tuple[Cell, Result]] = deque()
         self._ledger = Ledger({})
         self._may_evaluate_here, self._travels = self._rules()
 
@@ -188,13 +210,14 @@ class _Round:
 
     def run(self) -> None:
         """Evaluates what is not in the store; raises what an evaluation raised, first come."""
-        waiting = self._from_store()
-        self._ledger = Ledger(self._grouped(waiting))
+        waiting = self._from_store(self._cells)
+        with self._lock:
+            self._ledger.add(self._grouped(waiting))
         evaluator = Evaluator(self._batch)
-        if self._means.ray_runs and waiting:
+        if self._means.ray_runs and not self._is_finished():
             self._call("ray", self._means.open_ray)
         with _one_thread():
-            while not self._ledger.is_finished and self._raised is None:
+            while not self._is_finished() and self._raised is None:
                 self._consider()
                 cell = self._next_here()
                 if cell is None:
@@ -222,10 +245,14 @@ class _Round:
         here = (is_own or means.open_ray is None) and means.deadline_s is None
         return here, True
 
-    def _from_store(self) -> list[Cell]:
+    def _is_finished(self) -> bool:
+        with self._lock:  # what a result adds is added before the lock is free
+            return self._ledger.is_finished
+
+    def _from_store(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that have no result yet."""
         waiting = []
-        for cell in self._cells:
+        for cell in list(cells):
             result = self._store.get(self._batch, cell) if self._store else None
             if result is None:
                 waiting.append(cell)
@@ -233,7 +260,22 @@ class _Round:
             self.results[cell.index] = result
             self.evaluated["cached"] += 1
             self._progress.cell_ended(cell, result, True, None)
+            self._grow(cell, result)
         return waiting
+
+    def _grow(self, cell: Cell, result: Result) -> None:
+        """Takes in the candidates that follow from a result; those of them in the store have results at once."""
+        with self._lock:
+            self._news.append((cell, result))
+            if len(self._news) > 1:  # whoever is at it goes on with this one
+                return
+            while self._news:
+                for parameters in self._growth.after(*self._news[0]):
+                    first, candidate = len(self._cells), self._cells[-1].candidate + 1
+                    more = [Cell(first + fold, candidate, fold, parameters) for fold in range(len(self._batch.splits))]
+                    self._cells += more
+                    self._ledger.add(self._grouped(self._from_store(more)))
+                self._news.popleft()
 
     def _grouped(self, cells: Sequence[Cell]) -> dict[Hashable, list[int]]:
         """Cells that share the beginning of a pipeline, fold by fold; all in one group where nothing is shared."""
@@ -264,7 +306,7 @@ class _Round:
         if not self._timed:
             return None
         hands = max(1, len(self._workers()) + (self._may_evaluate_here and len(self._workers()) < self._means.cpus))
-        return self._mean_s * self._ledger.open_count / hands
+        return self._mean_s * (self._ledger.open_count + self._growth.to_come() * len(self._batch.splits)) / hands
 
     def _consider(self) -> None:
         """Calls whom it pays to call, and takes in those who have come."""
@@ -304,7 +346,7 @@ class _Round:
         assert crew is not None  # noqa: S101 - it is there when the thread is started
         try:
             crew.start(self._number, self._batch, self._means.deadline_s)
-            while not self._over and not self._ledger.is_finished and name not in self._dismissed:
+            while not self._over and not self._is_finished() and name not in self._dismissed:
                 events = crew.wait(WAIT_S)
                 with self._lock:
                     for event in events:
@@ -404,6 +446,7 @@ class _Round:
     def _record(self, cell: Cell, result: Result) -> None:
         self.results[cell.index] = result
         self._progress.cell_ended(cell, result, False, self._left_s())
+        self._grow(cell, result)
 
 
 def _told_seconds(answers: Sequence[tuple[int, Any]]) -> float:

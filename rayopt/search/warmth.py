@@ -8,7 +8,7 @@ from typing import Any
 
 from rayopt.errors import input_error
 from rayopt.runs.folder import RunFolder
-from rayopt.search.history import History, WarmStart, warm_start
+from rayopt.search.history import COLD, History, WarmStart, warm_start
 from rayopt.search.space import Space
 
 
@@ -19,7 +19,7 @@ def warmed(given: str | None, beside: Path, space: Space, about: Mapping[str, An
     lies in the space.
     """
     if given is None:
-        return WarmStart((), ())
+        return COLD
     folders = [Path(given), beside / given]
     journal = next((path for folder in folders if (path := RunFolder(folder).observations).is_file()), None)
     if journal is None:
