@@ -132,7 +132,7 @@ def trials(address: str | None) -> Callable[[float | None], TrialHost] | None:
         return None
 
     def open_trials(deadline_s: float | None) -> TrialHost:
-        from rayopt.onray.trials import OnTune
+        from rayopt.onray.searcher import OnTune
 
         return OnTune(address, deadline_s)
 

@@ -80,7 +80,9 @@ def test_reasons_to_end() -> None:
 
     now = [0.0]
     assert told(Asking(counting, History(), 50, Stop(target=0.5)), [0.1, 0.6, 0.7]).over == "the target 0.5 is reached"
-    assert told(Asking(counting, History(), 50, Stop(target=0.5), sign=-1), [-0.6, -0.4, 0]).over.startswith("the target")
+    assert told(Asking(counting, History(), 50, Stop(target=0.5), sign=-1), [-0.6, -0.4, 0]).over.startswith(
+        "the target"
+    )
     assert len(told(Asking(counting, History(), 50, Stop(patience=2)), [1, 2, 1, 1, 9]).observations) == 4
     timed = Asking(counting, History(), 50, Stop(time_s=10), clock=lambda: now[0])
     assert timed.ask() is not None

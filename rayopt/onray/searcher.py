@@ -27,7 +27,7 @@ from ray.tune.stopper import Stopper
 
 from rayopt.errors import WorkError
 from rayopt.onray.backend import OnRay
-from rayopt.onray.tune import _quiet_tune
+from rayopt.onray.quiet import quiet_tune
 from rayopt.search.history import Observation, as_entry, from_entry
 from rayopt.search.hosts import Early, Evaluate, Flight
 from rayopt.search.parameters import key_of
@@ -53,7 +53,7 @@ class OnTune:
 
         def fit() -> None:
             try:
-                with tempfile.TemporaryDirectory(prefix="rayopt-tune-") as folder, _quiet_tune(), _own_folder():
+                with tempfile.TemporaryDirectory(prefix="rayopt-tune-") as folder, quiet_tune():
                     _tuner(flight, halt, folder, self._deadline_s).fit()
             except BaseException as error:  # noqa: BLE001 - it is raised in the thread of the search
                 failures.append(error)
@@ -239,17 +239,3 @@ def _deadline(seconds: float | None) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-
-
-@contextlib.contextmanager
-def _own_folder() -> Iterator[None]:
-    """Trials stay in the folder in which the search was started."""
-    before = os.environ.get("RAY_CHDIR_TO_TRIAL_DIR")
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("RAY_CHDIR_TO_TRIAL_DIR", None)
-        else:
-            os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = before
