@@ -88,17 +88,19 @@ class Proposals(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next trial; FINISHED when there is none."""
-        params = self._flight.next()
-        if params is None:
-            return Searcher.FINISHED
-        self._points[trial_id] = params
-        return {"params": dict(params)}
+        with self._flight.heeded():
+            params = self._flight.next()
+            if params is not None:
+                self._points[trial_id] = params
+                return {"params": dict(params)}
+        return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         if OUTCOME in result:
             self._outcomes[trial_id] = json.loads(result[OUTCOME])
         elif VALUE in result and trial_id in self._points:
-            self._flight.reported(self._points[trial_id], int(result[STEP]), float(result[VALUE]))
+            with self._flight.heeded():
+                self._flight.reported(self._points[trial_id], int(result[STEP]), float(result[VALUE]))
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         params = self._points.pop(trial_id, None)
@@ -106,7 +108,8 @@ class Proposals(Searcher):
             self._outcomes[trial_id] = json.loads(result[OUTCOME])
         outcome = self._outcomes.pop(trial_id, None)
         if params is not None and (outcome is not None or error):
-            self._flight.ended(params, outcome or {"reason": self.errors.pop(trial_id, DIED)})
+            with self._flight.heeded():
+                self._flight.ended(params, outcome or {"reason": self.errors.pop(trial_id, DIED)})
 
     def save(self, checkpoint_path: str) -> None:
         told = [as_entry(one) for one in self._flight.asking.observations]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -54,9 +55,18 @@ class Flight:
     watch: Watch
     early: Early | None = None
     cpus: int = 1
-    error: InputError | None = None
+    error: Exception | None = None
     _began: dict[str, float] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """What is raised here, such as by a journal on a full disk, ends the search, whoever else would catch it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - `error` is raised once the host is done
+            self.error = self.error or error
+            self.asking.halt("the search cannot go on")
 
     def next(self) -> Params | None:
         """A point to be evaluated now, None when there is none any more."""

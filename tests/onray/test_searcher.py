@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import pytest
 
 from rayopt import api
-from rayopt.onray.searcher import OUTCOME, STEP, VALUE, Proposals, Referee
+from rayopt.errors import InputError
+from rayopt.onray.searcher import OUTCOME, STEP, VALUE, OnTune, Proposals, Referee
 from rayopt.search.asking import Asking
 from rayopt.search.history import History
 from rayopt.search.hosts import Early, Flight
@@ -113,8 +113,6 @@ def test_a_trial_that_hangs_is_ended_and_an_objective_that_is_not_there_ends_all
     summary = api.run(job, tmp_path / "out", address=ray_session)
     assert {one["params"]["fail"]: one["status"] for one in summary["trials"]} == {"": "done", "hang": "failed"}
     assert summary["trials"][1]["reason"] == "the trial took longer than 2 s"
-    from rayopt.errors import InputError
-
     with pytest.raises(InputError, match="has no 'acuracy'"):
         api.run(bowl_search(objective="metrics.acuracy"), tmp_path / "bad", address=ray_session)
 
@@ -151,28 +149,37 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(
 
 @pytest.mark.ray
 def test_an_interrupt_ends_the_trials(ray_session: str) -> None:
-    from rayopt.onray.searcher import OnTune
+    one, _ = flight(1000)
+    one.evaluate = lambda params, measured: {"value": 1.0}
 
-    one, heard = flight(50)
-
-    def evaluate(params: Any, measured: Any) -> dict[str, Any]:
-        time.sleep(0.2)
-        return {"value": 1.0}
-
-    one.evaluate = evaluate
-    host = OnTune(ray_session)
-
-    class Broken(Heard):
+    class Interrupting(Heard):
         def trial_ended(self, observation: Any) -> None:
             super().trial_ended(observation)
             if len(self.ended) == 3:
-                raise RuntimeError("no more")
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    one.watch = heard = Broken()
-    from rayopt.errors import WorkError
-
-    with pytest.raises(WorkError, match="no more"):
+    one.watch = heard = Interrupting()
+    host = OnTune(ray_session)
+    with pytest.raises(KeyboardInterrupt):
         host.run(one)
     host.close()
-    assert len(heard.ended) < 50
-    assert not [thread for thread in threading.enumerate() if thread.name == "tune"]
+    assert 3 <= len(heard.ended) < 1000
+    for thread in threading.enumerate():
+        if thread.name == "tune":  # Tune takes its time on a busy machine
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_what_a_journal_raises_ends_the_search() -> None:
+    one, _ = flight(5)
+
+    class Full(Heard):
+        def trial_ended(self, observation: Any) -> None:
+            raise OSError("no space left")
+
+    one.watch = Full()
+    searcher = Proposals(one)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"value": 1.0})})
+    assert isinstance(one.error, OSError)
+    assert searcher.suggest("b") == "FINISHED"
