@@ -111,10 +111,13 @@ def _inner_faults(inner: Document, space: Space, read_job: ReadJob, document: Do
     """
     if inner.data.get("kind") == "search":
         return [document.fault(("job",), "is a search itself", "name a job that trains or optimises")]
-    middle = first_point(space)
+    middle, faults = first_point(space), list[Fault]()
+    for name in [name for name in middle if not _has_place(inner, name)]:
+        del middle[name]
+        faults += [_at(document, name, fault, "") for fault in _faults(inner, {name: None}, read_job)]
     base, with_middle = _faults(inner, {}, read_job), _faults(inner, middle, read_job)
     known = {fault.problem for fault in base}
-    faults = [fault for fault in with_middle if fault.problem in known]
+    faults += [fault for fault in with_middle if fault.problem in known]
     for fault in with_middle:
         if fault.problem not in known:
             known.add(fault.problem)
@@ -156,6 +159,15 @@ def _faults(inner: Document, params: Params, read_job: ReadJob) -> list[Fault]:
     except InputError as error:
         return list(error.faults)
     return []
+
+
+def _has_place(inner: Document, name: str) -> bool:
+    """Whether there can be a field of that name, such as in no list that is shorter."""
+    try:
+        filled(inner, {name: None})
+    except InputError:
+        return False
+    return True
 
 
 def _problems(inner: Document, name: str, value: Any, read_job: ReadJob) -> set[str]:

@@ -156,7 +156,7 @@ def regret(problem: Problem, name: str, seed: int, evaluations: int, flying: int
     return best - problem.least
 
 
-def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: int) -> float:
+def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: int, flying: int = 1) -> float:
     """Seconds of CPU for one suggestion after so many observations, of which nine in ten lie near the best."""
     space = Space.from_settings(settings)
     generator = np.random.default_rng(seed)
@@ -169,7 +169,7 @@ def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: i
         strategy = strategies.find(name, name)
         history = [observed(point, value) for point, value in zip(points, values, strict=True)]
         start = time.process_time()
-        strategy.propose(space, history, [], seed, strategy.Options())
+        strategy.propose(space, history[flying - 1 :], points[: flying - 1], seed, strategy.Options())
         return time.process_time() - start
     import optuna
 
@@ -240,7 +240,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     if given.cpu:
-        return print_cpu(given.who, given.problems, given.seeds)
+        return print_cpu(given.who, given.problems, given.seeds, given.flying[0])
     kept = Kept(given.results)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     for flying in given.flying:
@@ -262,7 +262,7 @@ def print_row(problem: str, name: str, evaluations: int, flying: int, runs: list
     )
 
 
-def print_cpu(names: list[str], problems: list[str], rounds: int) -> None:
+def print_cpu(names: list[str], problems: list[str], rounds: int, flying: int) -> None:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
@@ -270,7 +270,8 @@ def print_cpu(names: list[str], problems: list[str], rounds: int) -> None:
             for name in names:
                 for observations in (50, 200):
                     times = [
-                        suggestion_s(name, PROBLEMS[problem].settings, observations, seed) for seed in range(rounds + 1)
+                        suggestion_s(name, PROBLEMS[problem].settings, observations, seed, flying)
+                        for seed in range(rounds + 1)
                     ][1:]
                     row = {"problem": problem, "who": name, "observations": observations, "n": rounds}
                     median_ms, most_ms = 1e3 * statistics.median(times), 1e3 * max(times)
