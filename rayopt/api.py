@@ -17,6 +17,7 @@ from rayopt.loading import Loaded, load
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.search.crew import Crew
+from rayopt.search.hosts import TrialHost
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
 
@@ -51,7 +52,7 @@ def run(
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
             log = Logged(watcher or Silent())
-            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address))
+            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address), trials(address))
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
@@ -123,6 +124,19 @@ def crew(address: str | None) -> tuple[Callable[[], Crew] | None, bool]:
 
     runs = address is not None or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
     return open_crew, bool(runs)
+
+
+def trials(address: str | None) -> Callable[[float | None], TrialHost] | None:
+    """What starts the host of a search's trials at an address, once they are needed."""
+    if address == IN_PROCESS:
+        return None
+
+    def open_trials(deadline_s: float | None) -> TrialHost:
+        from rayopt.onray.searcher import OnTune
+
+        return OnTune(address, deadline_s)
+
+    return open_trials
 
 
 def write_report(folder: RunFolder) -> Path:

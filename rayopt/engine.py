@@ -29,6 +29,7 @@ from rayopt.records import ONE_CPU, Need
 from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.folder import RunFolder
 from rayopt.search.crew import Crew
+from rayopt.search.hosts import TrialHost
 from rayopt.watch import Watcher
 
 
@@ -91,7 +92,8 @@ class Desk:
     """What a kind of job is given to work with; `where` says on which machines its timings are taken.
 
     open_crew: makes the workers of a search, None where all is done in this process; ray_runs: whether their Ray is
-    there already.
+    there already. open_trials: starts what runs whole trials of a search, given a limit of seconds for each; None where
+    they run in this process.
     """
 
     open_backend: Callable[[], Backend]
@@ -101,6 +103,7 @@ class Desk:
     folder: RunFolder
     open_crew: Callable[[], Crew] | None = None
     ray_runs: bool = False
+    open_trials: Callable[[float | None], TrialHost] | None = None
 
 
 @dataclass

@@ -13,20 +13,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayopt.engine import Desk
 from rayopt.errors import InputError, WorkError, input_error
 from rayopt.measure.machine import machine
+from rayopt.proposing import asking_of
 from rayopt.records import digest
 from rayopt.runs import journal
 from rayopt.runs.files import write_bytes, write_json
 from rayopt.search import wrapped
 from rayopt.search.cells import Cell, Own, Result
+from rayopt.search.goals import Aim, Goal
+from rayopt.search.history import COLD, History, WarmStart
+from rayopt.search.importance import importance
 from rayopt.search.runner import Means, Progress, Runner
+from rayopt.search.space import Space
 from rayopt.search.store import CachedCells
 from rayopt.tasks import versions
 from rayopt.watch import Watcher
+
+if TYPE_CHECKING:
+    from rayopt.search.proposed import Candidates
 
 Trial = dict[str, Any]
 
@@ -43,6 +51,11 @@ class Search:
     scoring: Any
     code: str
     folder: str
+    warm: WarmStart = COLD
+
+    @property
+    def aim(self) -> Aim:
+        return Aim((Goal(metric=self.title),), {})
 
     @cached_property
     def data_sha256(self) -> str:
@@ -90,6 +103,7 @@ class Searching:
     def __init__(self, search: Search, desk: Desk) -> None:
         self._search, self._desk = search, desk
         self._told = Told(search, desk)
+        self._candidates: Candidates | None = None
         self._test: tuple[Any, Any] | None = None
 
     def run(self) -> dict[str, Any]:
@@ -97,11 +111,13 @@ class Searching:
         start = time.perf_counter()
         x, y = self._rows()
         found = self._sklearn_search(len(y))
-        runner = Runner(self._means(), CachedCells(self._desk.cache, self._search.context), self._told)
+        runner = Runner(
+            self._means(), CachedCells(self._desk.cache, self._search.context), self._told, self._candidates
+        )
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                wrapped.fit(found, runner, x, y)
+                wrapped.fit(found, self._evaluate(runner), x, y)
         except KeyboardInterrupt:
             self._write("interrupted", time.perf_counter() - start, None, runner)
             raise
@@ -116,6 +132,13 @@ class Searching:
         for one in {str(one.message): one for one in said}.values():
             self._told.note(f"{one.category.__name__}: {one.message}")
         return self._write("done", time.perf_counter() - start, found, runner)
+
+    def _evaluate(self, runner: Runner) -> wrapped.Evaluate:
+        if self._candidates is None:
+            return runner
+        from rayopt.search.proposed import Flown
+
+        return Flown(runner, self._candidates)
 
     def _rows(self) -> tuple[Any, Any]:
         """The rows that take part; those of the test share are put aside."""
@@ -168,24 +191,29 @@ class Searching:
         return GridSearchCV(search.estimator, job["grid"], **common)
 
     def _proposed(self, common: Mapping[str, Any]) -> Any:
-        """A search whose candidates a strategy proposes, one after another or a few at a time."""
-        from rayopt import strategies
-        from rayopt.search.history import Observation
-        from rayopt.search.proposed import ProposedSearchCV
-        from rayopt.search.space import Space
+        """A search whose candidates a strategy proposes, several in flight."""
+        from rayopt.search.proposed import Candidates, ProposedSearchCV
 
-        job = self._search.job
-        strategy = strategies.find(job["strategy"], "strategy")
-        space = Space.from_settings(job["space"])
-        options = strategy.Options.model_validate(job["options"])
+        search, job = self._search, self._search.job
+        history = History(self._desk.folder.observations)
+        history.begin(search.aim.about())
+        for line in search.warm.left_out:
+            self._told.note(f"warm start without {line}")
+        self._told.expect(job["n_trials"])
+        asking = asking_of(job, Space.from_settings(job["space"]), history, search.aim, search.warm)
+        self._candidates = Candidates(asking, job["parallel"], search.metric)
+        return ProposedSearchCV(search.estimator, self._candidates, **common)
 
-        def propose(history: Sequence[tuple[Mapping[str, Any], float]], pending: Sequence[Mapping[str, Any]]) -> Any:
-            seen = [Observation(dict(params), None if math.isnan(value) else value) for params, value in history]
-            return strategy.propose(space, seen, list(pending), job["seed"], options)
-
-        return ProposedSearchCV(
-            self._search.estimator, propose, n_trials=job["n_trials"], parallel=job["parallel"], **common
-        )
+    def _of_proposals(self, status: str) -> dict[str, Any]:
+        """What the summary says of a strategy's proposals."""
+        if self._candidates is None:
+            return {}
+        asking, space = self._candidates.asking, Space.from_settings(self._search.job["space"])
+        return {
+            "stopped": asking.over,
+            "warm_start": len(self._search.warm.observations),
+            "importance": importance(space, asking.observations) if status == "done" else {},
+        }
 
     def _write(
         self, status: str, seconds: float, found: Any, runner: Runner, reason: str | None = None
@@ -212,6 +240,7 @@ class Searching:
             "folds": int(found.n_splits_) if found is not None else None,
             "rows": len(search.x) - (len(self._test[1]) if self._test else 0),
             "test": self._graded(found),
+            **self._of_proposals(status),
             "trials": trials,
             "cells": runner.evaluated,
             "path": None,
@@ -284,7 +313,7 @@ class Told(Progress):
         self._lock = threading.Lock()
         self._open: dict[int, list[tuple[Result, bool]]] = {}
         self._folds = 0
-        self._count = self._ended = self._round = 0
+        self._expected = self._count = self._ended = self._round = 0
         self._done: list[Trial] = []
         self._best: float | None = None
 
@@ -295,11 +324,15 @@ class Told(Progress):
         ranked = [{**one, "rank": rank} for rank, one in enumerate(scored, start=1)]
         return [*ranked, *({**one, "rank": None} for one in unscored)]
 
+    def expect(self, count: int) -> None:
+        """There will be so many candidates, though they are not known yet."""
+        self._expected = count
+
     def round_read(self, cells: Sequence[Cell]) -> None:
         self._round += 1
         self._open = {}
         self._folds = len({cell.fold for cell in cells})
-        self._count += len(cells) // max(1, self._folds)
+        self._count = max(self._expected, self._count + len(cells) // max(1, self._folds))
         self._watcher.planned(self._count)
 
     def crew_joined(self, name: str, seconds: float) -> None:

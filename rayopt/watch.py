@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +31,9 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """Something for the log, such as a traceback."""
 
+    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """What a training has measured after a step; True: it is to end here, as early stopping ends it."""
+
 
 class Silent:
     """Says nothing."""
@@ -44,6 +47,9 @@ class Silent:
     def ended(self, id: str, name: str, status: str, reason: str, cached: bool) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        return False
 
 
 class Logged:
@@ -71,6 +77,10 @@ class Logged:
     def note(self, text: str) -> None:
         log.debug("%s", text)
         self._then.note(text)
+
+    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        log.debug("step %d: %s", step, ", ".join(f"{name} {value:.6g}" for name, value in metrics.items()))
+        return self._then.measured(step, metrics)
 
 
 @contextlib.contextmanager

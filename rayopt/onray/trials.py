@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import pickle
 import secrets
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import ray
 
+from rayopt.onray.quiet import quiet_tune
 from rayopt.search.crew import Hands
 
 
 def run(mailbox: Any, count: int) -> None:
     """Runs `count` trials until all have gone home; one whose process dies is started again."""
-    with tempfile.TemporaryDirectory(prefix="rayopt-tune-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="rayopt-tune-") as folder, quiet_tune():
         _tuner(mailbox, count, folder).fit()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Tune prints nothing and writes no snapshots: what the search has found is kept elsewhere."""
-    wanted = {
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-        "TUNE_WARN_THRESHOLD_S": "3600",
-    }
-    mine = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(mine)
-    log = logging.getLogger("ray.tune")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # that a trial died is told by the search
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        for name in mine:
-            os.environ.pop(name, None)
 
 
 def _tuner(mailbox: Any, count: int, folder: str) -> Any:

@@ -12,48 +12,28 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rayopt.report import formats, rows, search
-from rayopt.report.figure import views
+from rayopt.report import formats
+from rayopt.report.kinds import face
+from rayopt.report.optimize import words
+from rayopt.report.optimize.rows import Interval
 
 INSIDE = re.compile(r"(?!.*\.\.)\w[\w./-]*")  # a path below the run folder, and no `javascript:`
 
 
 def render(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     """The page for a summary and the plan it came from; both may lack any part."""
-    if summary.get("kind") == "search":
-        return _search_page(summary, plan)
-    found = rows.sheet(summary)
-    figures = views(found)
-    template = _environment().get_template("page.html")
-    return template.render(
-        summary=summary,
-        plan=plan,
-        sheet=found,
-        headline=rows.headline(summary),
-        cards=rows.cards(found),
-        choices=[(name, row, rows.gains(found, row)) for name, row in rows.choices(summary, found)],
-        endings=rows.endings(summary),
-        views=figures,
-        plotly=_plotly() if figures else None,
-        job=yaml.safe_dump(plan["job"], sort_keys=False, allow_unicode=True) if plan.get("job") else "",
-    )
-
-
-def _search_page(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    """The page of a search: its figures have no buttons but Plotly's own."""
-    found = search.sheet(summary)
-    figures = search.figures(found)
+    shown = face(summary)
+    given = shown.context(summary)
     return (
         _environment()
-        .get_template("search.html")
+        .get_template(shown.TEMPLATE)
         .render(
             summary=summary,
             plan=plan,
-            sheet=found,
-            headline=search.headline(summary),
-            figures=figures,
-            plotly=_plotly() if figures else None,
+            headline=shown.headline(summary),
+            plotly=_plotly() if given["figures"] else None,
             job=yaml.safe_dump(plan["job"], sort_keys=False, allow_unicode=True) if plan.get("job") else "",
+            **given,
         )
     )
 
@@ -68,15 +48,15 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "bytes": formats.format_size,
-        "drop": rows.format_drop,
-        "factor": lambda ratio: rows.format_ratio(rows.Interval(ratio)),
+        "drop": words.format_drop,
+        "factor": lambda ratio: words.format_ratio(Interval(ratio)),
         "inside": _inside,
         "milliseconds": formats.format_ms,
         "metric": formats.format_score,
-        "ratio": rows.format_ratio,
+        "ratio": words.format_ratio,
         "seconds": formats.format_seconds,
         "source_hash": _source_hash,
-        "span": rows.format_interval,
+        "span": words.format_interval,
     }
     return environment
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayopt.report import trials
 from rayopt.report.formats import format_count, format_digits, format_score, format_seconds
 
 Json = Mapping[str, Any]
+TEMPLATE = "search.html"
 PLOTTED = 2000  # candidates that are drawn at most
 
 
@@ -50,6 +52,8 @@ def headline(summary: Json) -> str:
     count = format_count(len(found.rows), "candidate")
     folds = f", {format_count(summary['folds'], 'fold')}" if summary.get("folds") else ""
     sentence = f"best {found.metric} {best.score_text} ({count}{folds}): {best.params_text}"
+    if summary.get("front"):
+        sentence += f"; {format_count(len(summary['front']), 'trial')} on the front"
     test = summary.get("test")
     if test:
         sentence += f"; {format_score(test['score'], found.metric)} on {test['n']} rows that took no part"
@@ -62,6 +66,16 @@ def sheet(summary: Json) -> Sheet:
     trials = summary.get("trials") or ()
     names = tuple(dict.fromkeys(name for trial in trials for name in trial.get("params") or {}))
     return Sheet(metric, tuple(_row(trial, metric) for trial in trials), names)
+
+
+def context(summary: Json) -> dict[str, Any]:
+    """What the page is given besides summary, plan and headline."""
+    found = sheet(summary)
+    return {
+        "sheet": found,
+        "figures": [*figures(found), *trials.figures(summary)],
+        "outcomes": trials.outcomes(summary),
+    }
 
 
 def figures(found: Sheet) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +12,7 @@ from rayopt.errors import WorkError
 from rayopt.search.cells import Batch, Broken, Cell, Result, without_score
 from rayopt.search.costs import Costs
 from rayopt.search.ledger import Ledger
-from rayopt.search.means import Progress
+from rayopt.search.means import Growth, Progress
 from rayopt.search.prefixes import group_of
 from rayopt.search.store import Store
 
@@ -25,21 +25,31 @@ class Book:
     `by` counts evaluations by who did them. Everything takes `lock`, which is notified of news.
     """
 
-    def __init__(self, batch: Batch, cells: Sequence[Cell], store: Store | None, progress: Progress) -> None:
-        self.batch, self.cells, self.progress = batch, cells, progress
-        self._store = store
+    def __init__(
+        self,
+        batch: Batch,
+        cells: Sequence[Cell],
+        store: Store | None = None,
+        progress: Progress | None = None,
+        growth: Growth | None = None,
+    ) -> None:
+        self.batch, self.cells, self.progress = batch, list(cells), progress or Progress()
+        self._store, self._growth = store, growth or Growth()
+        self._news: deque[tuple[Cell, Result]] = deque()
         self.lock = threading.Condition(threading.RLock())
         self.results: dict[int, Result] = {}
         self.by: Counter[str] = Counter()
         self.cached_count = 0
         self.raised: BaseException | None = None
-        groups = self._grouped(self._from_store())
-        self._ledger = Ledger(groups)
-        self._costs = Costs(shares_prefixes="" not in groups)
+        self._ledger = Ledger({})
+        self._costs = Costs(batch.share_prefixes and bool(group_of(batch.estimator)))
+        with self.lock:
+            self._ledger.add(self._grouped(self._from_store(cells)))
 
     @property
     def is_over(self) -> bool:
-        return self._ledger.is_finished or self.raised is not None
+        with self.lock:  # what a result adds is added before the lock is free
+            return self._ledger.is_finished or self.raised is not None
 
     @property
     def waiting_count(self) -> int:
@@ -59,7 +69,8 @@ class Book:
 
     def left_s(self, hands: int) -> float | None:
         """About how long the rest takes so many workers; None where it is not known yet."""
-        alone = self._costs.left_s(self._ledger.open_count, self._ledger.fresh_count)
+        to_come = self._growth.to_come() * len(self.batch.splits)
+        alone = self._costs.left_s(self._ledger.open_count + to_come, self._ledger.fresh_count)
         return None if alone is None else alone / max(1, hands)
 
     def take_in(self, worker: str, by: str, answers: Sequence[tuple[int, Any]], seconds: float, hands: int) -> None:
@@ -100,11 +111,12 @@ class Book:
     def _record(self, cell: Cell, result: Result, hands: int) -> None:
         self.results[cell.index] = result
         self.progress.cell_ended(cell, result, False, self.left_s(hands))
+        self._grow(cell, result)
 
-    def _from_store(self) -> list[Cell]:
+    def _from_store(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that have no result yet."""
         waiting = []
-        for cell in self.cells:
+        for cell in cells:
             result = self._store.get(self.batch, cell) if self._store else None
             if result is None:
                 waiting.append(cell)
@@ -112,7 +124,21 @@ class Book:
             self.results[cell.index] = result
             self.cached_count += 1
             self.progress.cell_ended(cell, result, True, None)
+            self._grow(cell, result)
         return waiting
+
+    def _grow(self, cell: Cell, result: Result) -> None:
+        """Takes in the candidates that follow from a result; those of them in the store have results at once."""
+        self._news.append((cell, result))
+        if len(self._news) > 1:  # whoever is at it goes on with this one
+            return
+        while self._news:
+            for parameters in self._growth.after(*self._news[0]):
+                first, candidate = len(self.cells), self.cells[-1].candidate + 1
+                more = [Cell(first + fold, candidate, fold, parameters) for fold in range(len(self.batch.splits))]
+                self.cells += more
+                self._ledger.add(self._grouped(self._from_store(more)))
+            self._news.popleft()
 
     def _grouped(self, cells: Sequence[Cell]) -> dict[Hashable, list[int]]:
         """Cells that share the beginning of a pipeline, fold by fold; all in one group where nothing is shared."""

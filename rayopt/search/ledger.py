@@ -26,12 +26,24 @@ class Ledger:
     """
 
     def __init__(self, groups: Mapping[Hashable, Sequence[int]]) -> None:
-        self._waiting = {group: deque(cells) for group, cells in groups.items() if cells}
+        self._waiting: dict[Hashable, deque[int]] = {}
         self._hands: dict[Hashable, _Hand] = {}
-        self._fresh = set(self._waiting)
+        self._groups: set[Hashable] = set()
+        self._fresh: set[Hashable] = set()
         self._suspects: deque[int] = deque()
         self._losses: dict[int, int] = {}
-        self._open = {index for cells in groups.values() for index in cells}
+        self._open: set[int] = set()
+        self.add(groups)
+
+    def add(self, groups: Mapping[Hashable, Sequence[int]]) -> None:
+        """More cells, by group."""
+        for group, cells in groups.items():
+            if cells:
+                if group not in self._groups:
+                    self._groups.add(group)
+                    self._fresh.add(group)
+                self._waiting.setdefault(group, deque()).extend(cells)
+                self._open.update(cells)
 
     @property
     def is_finished(self) -> bool:

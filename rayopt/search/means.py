@@ -1,10 +1,11 @@
-"""Who may evaluate the cells of a search, and who is told of what it does."""
+"""Who may evaluate the cells of a search, who is told of what it does, and who adds to it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rayopt.search.cells import Cell, Own, Result
 from rayopt.search.crew import Crew
@@ -43,3 +44,15 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something for the log."""
+
+
+class Growth:
+    """A round whose candidates are not all known when it begins."""
+
+    def after(self, cell: Cell, result: Result) -> Sequence[Mapping[str, Any]]:
+        """The parameters of further candidates, now that a cell has its result. Called from one thread at a time."""
+        return ()
+
+    def to_come(self) -> int:
+        """How many more candidates there may be."""
+        return 0

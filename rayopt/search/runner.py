@@ -10,11 +10,11 @@ from typing import Any
 from rayopt.search.book import HERE, Book
 from rayopt.search.cells import Result, read
 from rayopt.search.hire import Hire
-from rayopt.search.means import Means, Progress
+from rayopt.search.means import Growth, Means, Progress
 from rayopt.search.round import RAY, Round
 from rayopt.search.store import Store
 
-__all__ = ["Means", "Progress", "Runner"]
+__all__ = ["Growth", "Means", "Progress", "Runner"]
 
 _numbers = itertools.count(1)  # through the life of the process: a crew may serve several searches
 
@@ -25,9 +25,15 @@ class Runner:
     `evaluated` says how many cells were evaluated here, by crews, and came from the store; `by` the same by name.
     """
 
-    def __init__(self, means: Means, store: Store | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        means: Means,
+        store: Store | None = None,
+        progress: Progress | None = None,
+        growth: Growth | None = None,
+    ) -> None:
         self._means, self._store = means, store
-        self._progress = progress or Progress()
+        self._progress, self._growth = progress or Progress(), growth or Growth()
         self.evaluated = {"here": 0, "crews": 0, "cached": 0}
         self.by: Counter[str] = Counter()
         self._hires: dict[str, Hire] = {}
@@ -38,7 +44,7 @@ class Runner:
         if not cells:
             return []
         self._progress.round_read(cells)
-        book = Book(batch, cells, self._store, self._progress)
+        book = Book(batch, cells, self._store, self._progress, self._growth)
         try:
             with Round(next(_numbers), book, self._means, self._hires) as now:
                 now.run()

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rayopt.cli import show
 from rayopt.cli.commands import cli
+from rayopt.cli.tables import print_table
 
 BATCHES = ("1", "32")
 
@@ -97,7 +98,7 @@ def test_steps_are_beside_the_figures_of_a_wide_terminal(printed: Callable[..., 
 def test_steps_too_long_for_a_line_are_broken(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     steps = " > ".join(["a" * 50, "b" * 50, "c" * 200])
-    show.print_table(Console(file=stream, width=80), ["model", "size", "steps"], [["one", "1 B", steps]])
+    print_table(Console(file=stream, width=80), ["model", "size", "steps"], [["one", "1 B", steps]])
     text = stream.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert (text.count("a"), text.count("b"), text.count("c")) == (50, 50, 200)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rayopt.report.figure import LABELS, SYMBOLS, views
-from rayopt.report.rows import ORDER, sheet
+from rayopt.report.optimize.figure import LABELS, SYMBOLS, views
+from rayopt.report.optimize.rows import ORDER, sheet
 
 
 def points(view: dict[str, Any]) -> int:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from rayopt.report import formats, rows
-from rayopt.report.rows import Interval, headline, sheet
+from rayopt.report import formats
+from rayopt.report.kinds import headline
+from rayopt.report.optimize import cards as big
+from rayopt.report.optimize import rows, words
+from rayopt.report.optimize.rows import Interval, sheet
 
 
 def test_headline_of_a_recommendation(summary: dict[str, Any]) -> None:
@@ -162,7 +165,7 @@ def test_scores_keep_their_splits_apart(summary: dict[str, Any]) -> None:
 
 
 def test_cards_compare_and_bars_show_the_ratio(summary: dict[str, Any]) -> None:
-    cards = rows.cards(sheet(summary))
+    cards = big.cards(sheet(summary))
     assert [(card.title, card.figure, card.word) for card in cards] == [
         ("Size", "10.0x", "smaller"),
         ("Latency, batch 1", "1.79x", "faster"),
@@ -204,22 +207,23 @@ def test_speed_changes(summary: dict[str, Any], ratio: float, text: str) -> None
 
 
 def test_ratios_durations_and_budgets(summary: dict[str, Any]) -> None:
-    assert rows.format_ratio(Interval(0.5617, 0.5527, 0.5748)) == "0.562x (0.553–0.575)"
-    assert rows.format_ratio(Interval(1.0)) == "1.00x"
+    assert words.format_ratio(Interval(0.5617, 0.5527, 0.5748)) == "0.562x (0.553–0.575)"
+    assert words.format_ratio(Interval(1.0)) == "1.00x"
     assert [formats.format_seconds(one) for one in (0.04, 59.9, 200, 7500)] == [
         "0.0 s",
         "59.9 s",
         "3 min 20 s",
         "2 h 5 min",
     ]
-    assert rows.format_drop(sheet(summary)) == "accuracy at most 1 point lower"
-    assert rows.format_drop(sheet(summary | {"max_accuracy_drop": 0.005})) == "accuracy at most 0.5 points lower"
+    assert words.format_drop(sheet(summary)) == "accuracy at most 1 point lower"
+    assert words.format_drop(sheet(summary | {"max_accuracy_drop": 0.005})) == "accuracy at most 0.5 points lower"
     rmse = summary | {"metric": "rmse", "higher_is_better": False, "max_accuracy_drop": 0.05}
-    assert rows.format_drop(sheet(rmse)) == "rmse at most 0.05 higher"
+    assert words.format_drop(sheet(rmse)) == "rmse at most 0.05 higher"
 
 
 def test_rows_import_nothing_heavy() -> None:
     heavy = {"jinja2", "numpy", "plotly", "ray", "torch", "yaml"}
-    code = f"import sys, rayopt.report.rows; print(*{heavy} & set(sys.modules))"
+    names = ", ".join(f"rayopt.report.{name}" for name in ("kinds", "optimize", "search"))
+    code = f"import sys, {names}; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
