@@ -24,6 +24,15 @@ def take() -> Any:
         return _waiting.pop() if _waiting else None
 
 
+def leave(crew: Any) -> bool:
+    """A crew waits no longer; whether it was still waiting."""
+    with _lock:
+        if crew not in _waiting:
+            return False
+        _waiting.remove(crew)
+        return True
+
+
 def dismiss() -> None:
     """Sends the crew that waits home."""
     crew = take()
