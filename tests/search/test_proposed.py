@@ -111,7 +111,7 @@ def test_a_killed_search_goes_on_from_its_journal(job: Callable[..., Path], tmp_
     process.wait()
     process.stderr.close()
     before = [one for one in events(out) if one["event"] == "told"]
-    assert 4 <= len(before) < 12
+    assert 3 <= len(before) < 12  # the last one may have been told of before it was written down
     summary = run(path, out)
     told = [one for one in events(out) if one["event"] == "told"]
     assert told[: len(before)] == before
