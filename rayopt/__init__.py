@@ -7,6 +7,7 @@ from typing import Any
 
 _HOME = {
     "BayesOptimizer": "rayopt.search.bayes",
+    "DistributedTrainer": "rayopt.onray.distributed",
     "HyperparameterOptimizer": "rayopt.tuner",
     "InputError": "rayopt.errors",
     "ModelCompressor": "rayopt.compressor",
@@ -18,6 +19,7 @@ _HOME = {
 
 __all__ = [
     "BayesOptimizer",
+    "DistributedTrainer",
     "HyperparameterOptimizer",
     "InputError",
     "ModelCompressor",

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayopt.backend import Backend, InProcess
 from rayopt.engine import Desk
@@ -20,6 +20,9 @@ from rayopt.search.crew import Crew
 from rayopt.search.hosts import TrialHost
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
+
+if TYPE_CHECKING:
+    from rayopt.training.seat import Host
 
 IN_PROCESS = "inprocess"
 
@@ -52,7 +55,8 @@ def run(
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
             log = Logged(watcher or Silent())
-            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address), trials(address))
+            means = (opener(address), _place(address), store, log, folder)
+            desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
@@ -137,6 +141,19 @@ def trials(address: str | None) -> Callable[[float | None], TrialHost] | None:
         return OnTune(address, deadline_s)
 
     return open_trials
+
+
+def host(address: str | None) -> Callable[[Mapping[str, float], str], Host] | None:
+    """What makes the host of trainings with several workers at an address, once it is needed."""
+    if address == IN_PROCESS:
+        return None
+
+    def open_host(resources: Mapping[str, float], sharding: str) -> Host:
+        from rayopt.onray.train import RayTrain
+
+        return RayTrain(address, resources, sharding)
+
+    return open_host
 
 
 def write_report(folder: RunFolder) -> Path:

@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rayopt.backend import Backend, Call, Handle, Raised, Report, Returned
 from rayopt.errors import StepError
@@ -31,6 +31,9 @@ from rayopt.runs.folder import RunFolder
 from rayopt.search.crew import Crew
 from rayopt.search.hosts import TrialHost
 from rayopt.watch import Watcher
+
+if TYPE_CHECKING:
+    from rayopt.training.seat import Host
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,9 @@ class Desk:
     """What a kind of job is given to work with; `where` says on which machines its timings are taken.
 
     open_crew: makes the workers of a search, None where all is done in this process; ray_runs: whether their Ray is
-    there already. open_trials: starts what runs whole trials of a search, given a limit of seconds for each; None where
-    they run in this process.
+    there already. open_host: makes what trains with several workers, given what each of them asks for and how they
+    share a model. open_trials: starts what runs whole trials of a search, given a limit of seconds for each. None
+    where there is this process alone.
     """
 
     open_backend: Callable[[], Backend]
@@ -103,6 +107,7 @@ class Desk:
     folder: RunFolder
     open_crew: Callable[[], Crew] | None = None
     ray_runs: bool = False
+    open_host: Callable[[Mapping[str, float], str], Host] | None = None
     open_trials: Callable[[float | None], TrialHost] | None = None
 
 

@@ -11,6 +11,7 @@ from rayopt import tasks
 from rayopt.compress.facts import Facts, facts_of
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.errors import InputError, WorkError
+from rayopt.measure.metrics import find_metric
 from rayopt.recipe.auto import Recipe
 from rayopt.recipe.quantizing import CLEANED
 from rayopt.results import Results
@@ -18,7 +19,6 @@ from rayopt.runs import journal
 from rayopt.runs.files import write_json
 from rayopt.study import Study, id_of, name_of
 from rayopt.tree import Chain
-from rayopt.work import find_metric
 
 
 class Optimization:

@@ -23,6 +23,8 @@ from rayopt.tasks import versions
 from rayopt.watch import Silent, logging_to
 from rayopt.yamltext import dump
 
+HERE = "inprocess"  # whatever machine that is
+
 
 @dataclass(frozen=True)
 class JobTrial:
@@ -33,7 +35,6 @@ class JobTrial:
     aim: Aim
     folder: Path
     cache: Path
-    where: str
     has_log: bool
 
     def __call__(self, params: Params, measured: Measured) -> Outcome:
@@ -61,7 +62,7 @@ class JobTrial:
                 return done
             identity = {"job_hash": prepared.hash, "kind": job.kind, "name": job.name, "versions": versions()}
             folder.write_plan(dump(document.data), {**identity, **prepared.plan()})
-            desk = Desk(InProcess, self.where, cache, told, folder)
+            desk = Desk(InProcess, HERE, cache, told, folder)
             with logging_to(folder.log) if self.has_log else contextlib.nullcontext():
                 found: Mapping[str, Any] = kind.run(prepared, desk)
             return found

@@ -116,7 +116,6 @@ class Trials:
             search.aim,
             desk.folder.trials.resolve(),
             desk.cache.folder.resolve(),
-            desk.where,
             desk.open_trials is not None,
         )
         flight = Flight(self._asking, evaluate, job["parallel"], self, early_of(job, search.aim))

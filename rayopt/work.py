@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayopt import methods, plugins
-from rayopt.errors import StepError, input_error
+from rayopt.errors import StepError
 from rayopt.models.settings import ModelSource
 from rayopt.records import Artifact, Latency, Scores, Step
 
 if TYPE_CHECKING:
     from rayopt.data.dataset import Dataset
-    from rayopt.measure.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def evaluate(model: Artifact | Made, split: str, bench: Bench, baseline: Artifac
 
     Without labels it tells how close the outputs stay to the baseline's; of several outputs the worst counts.
     """
-    from rayopt.measure.metrics import score, worst
+    from rayopt.measure.metrics import find_metric, score, worst
     from rayopt.models.onnx_model import predict, predict_all, session
 
     rows, task = bench.data[split], bench.data.task
@@ -159,22 +158,6 @@ def time_together(
 def usable_batch_sizes(wanted: Sequence[int], fixed: int | None) -> tuple[int, ...]:
     """The batch sizes to time: those wanted, or the one that the model's file fixes."""
     return (fixed,) if fixed else tuple(wanted)
-
-
-def find_metric(name: str, folder: str, place: str) -> Metric:
-    """A built-in metric, or the user's own `package.module:function`; raises InputError at `place`."""
-    from rayopt.errors import did_you_mean
-    from rayopt.measure.metrics import BUILT_IN, Metric
-
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    if ":" not in name:
-        raise input_error(place, f"unknown metric {name!r}", did_you_mean(name, [*BUILT_IN, "package.module:function"]))
-    with plugins.importable(folder):
-        function = plugins.locate(name, place)
-    if not callable(function):
-        raise input_error(place, f"{name} is not callable", "name a function of (targets, outputs)")
-    return Metric(name.partition(":")[2], function, getattr(function, "higher_is_better", True))
 
 
 class _Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -46,6 +46,11 @@ class Lines(Silent):
         if not cached:
             self._say(f"{self._ended}/{self._count} {status}: {name}" + (f": {reason}" if reason else ""))
 
+    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        if "selection_loss" in metrics:  # once an epoch
+            self._say(told(metrics))
+        return False
+
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -82,6 +87,11 @@ class Display(Silent):
         if status == "failed":
             self.console.print(Text(f"failed: {name}: {reason}", style="red"))
 
+    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        self._bar.update(self._task, description="training", completed=step)
+        self._running["training"] = told(metrics)
+        return False
+
     def __rich__(self) -> RenderableType:
         names = list(self._running.values())
         lines = [Text(f"  {name}", style="dim", overflow="ellipsis", no_wrap=True) for name in names[:SHOWN]]
@@ -90,3 +100,14 @@ class Display(Silent):
         if self._cached:
             lines.append(Text(f"  {self._cached} results were there already", style="dim"))
         return Group(self._bar, *lines)
+
+
+def told(metrics: Mapping[str, float]) -> str:
+    """How a training goes, in a line."""
+    parts = [f"epoch {metrics['epoch']:g}, step {metrics['step']:g} of {metrics['steps']:g}"]
+    known = ("epoch", "step", "steps", "samples_per_s", "left_s", "lr")
+    parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if name not in known]
+    parts += [f"lr {metrics['lr']:.3g}"] if "lr" in metrics else []
+    parts += [f"{metrics['samples_per_s']:,.0f} samples/s"] if metrics.get("samples_per_s") else []
+    parts += [f"about {metrics['left_s']:,.0f} s left"] if metrics.get("left_s") else []
+    return ", ".join(parts)

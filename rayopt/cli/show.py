@@ -14,7 +14,11 @@ from rayopt.cli.tables import show_json
 if TYPE_CHECKING:
     from rayopt.certificates import Finding
 
-OWN = {"search": "rayopt.cli.show_search"}  # the kinds of job with a face of their own
+OWN = {  # the kinds of job with a face of their own
+    "search": "rayopt.cli.show_search",
+    "train": "rayopt.cli.show_training",
+    "distill": "rayopt.cli.show_training",
+}
 COMPARED = ("baseline", "recommended", "best_params", "best_score", "best_std")
 
 

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from rayopt import plugins
 from rayopt.data import settings as data_settings
-from rayopt.data.settings import DataSettings, SplitSettings
-from rayopt.errors import Fault, InputError, did_you_mean
+from rayopt.data.settings import DataSettings
+from rayopt.errors import Fault, InputError
 from rayopt.kinds import JobSettings
 from rayopt.models import settings as model_settings
-from rayopt.models.settings import ModelSettings, ModelSource
-from rayopt.records import Artifact, digest
+from rayopt.models.settings import ModelSettings
 from rayopt.spec import Document, Settings, validate
+from rayopt.subject import check_metric, collect, load_data, load_model, metric_faults, metric_for
 from rayopt.training.settings import FitSettings
 from rayopt.tree import Chain, TreeReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rayopt.data.dataset import Dataset
     from rayopt.engine import Desk
     from rayopt.runs.cache import Cache
     from rayopt.study import Search, Study
-
-T = TypeVar("T")
-METRICS = ("auto", "accuracy", "log_loss", "r2", "rmse", "agreement", "cosine", "kl")
-BY_TASK = {"classification": "accuracy", "regression": "r2"}
-# An ONNX file is not trained here: more rows are left to choose by and to report on.
-UNTRAINED_SPLIT = SplitSettings(test=0.3, selection=0.4, calibration=0.2)
 
 
 class MeasureSettings(Settings):
@@ -92,9 +84,7 @@ def check(job: Job, document: Document) -> list[Fault]:
         )
     if job.steps is not None and job.recipe is not None:
         faults.append(document.fault(("recipe",), "there are `steps:` as well", "leave one of them out"))
-    if job.metric not in METRICS and ":" not in job.metric:
-        remedy = did_you_mean(job.metric, [*METRICS, "package.module:function"])
-        faults.append(document.fault(("metric",), f"unknown metric {job.metric!r}", remedy))
+    faults += check_metric(job.metric, document)
     faults += _chains(job, document)[3]
     return faults
 
@@ -120,20 +110,18 @@ def prepare(job: Job, document: Document, cache: Cache) -> Study:
     """Loads data, model and metric; raises InputError with the faults of all three."""
     from rayopt.study import Rules, Study
     from rayopt.tasks import Limits, sources
-    from rayopt.work import Bench, Timing, find_metric
+    from rayopt.work import Bench, Timing
 
     source = model_settings.source_of(job.model, document)
     faults: list[Fault] = []
-    data = _collect(faults, lambda: _load_data(job, source, document, cache))
-    if job.metric != "auto":
-        _collect(faults, lambda: find_metric(job.metric, source.folder, document.place(("metric",))))
-        faults += _metric_faults(job, data, document)
+    data = collect(faults, lambda: load_data(job.data, source, job.seed, document, cache))
+    faults += metric_faults(job.metric, source, data, document)
     if job.train is not None and data is not None and data.task == "unlabeled":
         faults.append(document.fault(("train",), "the data has no labels to train on", "name the `target:`"))
-    model = _collect(faults, lambda: _load_model(source, job, data, cache))
+    model = collect(faults, lambda: load_model(source, data, job.seed, cache))
     if faults or data is None or model is None:
         raise InputError(faults)
-    metric = _metric_for(data, source, model[0], job.seed) if job.metric == "auto" else job.metric
+    metric = metric_for(data, source, model[0], job.seed) if job.metric == "auto" else job.metric
     original, baseline, candidates, _ = _chains(job, document)
     chains = (baseline, *candidates)
     own = [job.model.factory, *([metric] if ":" in metric else []), *(name for chain in chains for name in chain.own)]
@@ -152,14 +140,6 @@ def run(study: Study, desk: Desk) -> dict[str, Any]:
     from rayopt.optimization import Optimization
 
     return Optimization(study, desk).run()
-
-
-def _collect(faults: list[Fault], load: Callable[[], T]) -> T | None:
-    try:
-        return load()
-    except InputError as error:
-        faults += error.faults
-        return None
 
 
 def _chains(job: Job, document: Document) -> tuple[Chain, Chain, tuple[Chain, ...], list[Fault]]:
@@ -189,76 +169,3 @@ def _search(job: Job, document: Document, original: Chain) -> Search:
         return chain
 
     return Search(Budget(job.budget.trials, job.budget.minutes), read, trainable=job.model.format == "torch")
-
-
-def _load_data(job: Job, source: ModelSource, document: Document, cache: Cache) -> Dataset:
-    from rayopt.data.remembered import load
-    from rayopt.tasks import code_hash, versions
-
-    if job.data is None:
-        from rayopt.models.generated import generate
-
-        return generate(_read_onnx(source, job), job.seed, document.place(("model", "onnx")))
-    settings = job.data
-    if job.model.onnx is not None and "split" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"split": UNTRAINED_SPLIT})
-    context = digest([versions(), code_hash()])
-    return load(settings, document.folder, job.seed, document.place(("data",)), cache, context)
-
-
-def _metric_faults(job: Job, data: Dataset | None, document: Document) -> list[Fault]:
-    """Whether a built-in metric is one for this data."""
-    from rayopt.measure.metrics import BUILT_IN, BY_TASK
-
-    if data is None or job.metric not in BUILT_IN or job.metric in BY_TASK[data.task]:
-        return []
-    remedy = did_you_mean(job.metric, [*BY_TASK[data.task], "package.module:function"])
-    what = "data without labels" if data.task == "unlabeled" else data.task
-    return [document.fault(("metric",), f"{job.metric} is no metric of {what}, which the data asks for", remedy)]
-
-
-def _metric_for(data: Dataset, source: ModelSource, model: Artifact, seed: int) -> str:
-    """The metric where the job leaves it open: by the task, or by what the model's outputs look like."""
-    from rayopt.measure.metrics import suited
-
-    if data.task != "unlabeled":
-        return BY_TASK[data.task]
-    example = data["selection"].x[:8]
-    if model.format == "onnx":
-        from rayopt.models.onnx_model import predict, session
-
-        return suited(predict(session(model), example))[0]
-    from rayopt.models.torch_model import from_artifact, run
-
-    return suited(run(from_artifact(model, source, seed), example))[0]
-
-
-def _read_onnx(source: ModelSource, job: Job) -> Artifact:
-    from rayopt.models import onnx_model
-
-    return onnx_model.read_file(source.path(str(job.model.onnx)), source.place("onnx"))
-
-
-def _load_model(source: ModelSource, job: Job, data: Dataset | None, cache: Cache) -> tuple[Artifact, str]:
-    if job.model.onnx is not None:
-        from rayopt.models import onnx_model
-
-        artifact = _read_onnx(source, job)
-        if data is not None:
-            onnx_model.check_fits(artifact, data["selection"].x[:2], data.output_shape, source.place("onnx"))
-        return artifact, artifact.sha256
-    from rayopt.models.remembered import load
-    from rayopt.tasks import code_hash, versions
-
-    about = [job.seed, None if data is None else data.sha256, versions(), code_hash()]
-    return load(source, about, cache, lambda: _build_model(source, job, data))
-
-
-def _build_model(source: ModelSource, job: Job, data: Dataset | None) -> tuple[Artifact, str]:
-    from rayopt.models import torch_model
-
-    if data is None:
-        return torch_model.to_artifact(torch_model.build(source, job.seed)), ""
-    example = data["train"].x[:2]
-    module = torch_model.check(source, job.seed, example, data.output_shape)
-    return torch_model.to_artifact(module), torch_model.fingerprint(source, module, example)

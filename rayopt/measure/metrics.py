@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rayopt.errors import StepError
+from rayopt import plugins
+from rayopt.errors import StepError, did_you_mean, input_error
 from rayopt.measure import intervals
 from rayopt.records import Scores
 
@@ -97,6 +98,19 @@ BY_TASK = {
     "regression": ("r2", "rmse"),
     "unlabeled": ("agreement", "cosine", "kl", "r2"),
 }
+
+
+def find_metric(name: str, folder: str, place: str) -> Metric:
+    """A built-in metric, or the user's own `package.module:function`; raises InputError at `place`."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if ":" not in name:
+        raise input_error(place, f"unknown metric {name!r}", did_you_mean(name, [*BUILT_IN, "package.module:function"]))
+    with plugins.importable(folder):
+        function = plugins.locate(name, place)
+    if not callable(function):
+        raise input_error(place, f"{name} is not callable", "name a function of (targets, outputs)")
+    return Metric(name.partition(":")[2], function, getattr(function, "higher_is_better", True))
 
 
 def suited(outputs: Array) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class OnRay:
     """
 
     def __init__(self, address: str | None, cpus: int | None = None, patience_s: float | None = None) -> None:
-        self._patience_s = _patience_s() if patience_s is None else patience_s
+        self._patience_s = named_patience_s() if patience_s is None else patience_s
         self._family: Family | None = None
         self._token: Path | None = None
         self._joined = ray.is_initialized()
@@ -203,7 +203,8 @@ def _perform(limits: Limits, code: str, function: Any, *args: Any) -> _Worked | 
 _last = {"code": ""}  # the sources that this worker process has imported
 
 
-def _patience_s() -> float:
+def named_patience_s() -> float:
+    """How long what no node has is waited for, by $RAYOPT_NODE_WAIT_S."""
     named = os.environ.get("RAYOPT_NODE_WAIT_S") or "0"
     try:
         return max(0.0, float(named))

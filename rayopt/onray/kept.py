@@ -1,4 +1,4 @@
-"""The crew that waits on a Ray for the next search. It holds CPUs: whoever needs them sends it home."""
+"""The crew that waits on a Ray for the next search or training. It holds CPUs: whoever needs them sends it home."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ def keep(crew: Any) -> None:
         one.end()
 
 
-def take() -> Any:
-    """The crew that waits, which does not wait any more; None where there is none."""
+def take(kind: type) -> Any:
+    """The crew of this kind that waits, which does not wait any more; None where there is none, as others go home."""
     with _lock:
-        return _waiting.pop() if _waiting else None
+        crew = _waiting.pop() if _waiting else None
+    if crew is None or isinstance(crew, kind):
+        return crew
+    crew.end()
+    return None
 
 
 def leave(crew: Any) -> bool:
@@ -35,6 +39,6 @@ def leave(crew: Any) -> bool:
 
 def dismiss() -> None:
     """Sends the crew that waits home."""
-    crew = take()
+    crew = take(object)
     if crew is not None:
         crew.end()

@@ -143,7 +143,7 @@ def hire(address: str | None) -> Crew:
     if not ray.is_initialized():
         return TuneCrew(OnRay(address))
     with _HIRING:
-        crew: TuneCrew | None = kept.take()
+        crew: TuneCrew | None = kept.take(TuneCrew)
         if crew is None or not crew.is_fit or crew.session != ray.get_runtime_context().get_job_id():
             return TuneCrew()
         crew.stay()

@@ -11,7 +11,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-OWN = {"search": "rayopt.report.search"}
+OWN = {
+    "search": "rayopt.report.search",
+    "train": "rayopt.report.training",
+    "distill": "rayopt.report.training",
+}
 
 
 class Face(Protocol):

@@ -18,6 +18,7 @@ OF_SEARCH = (
 )
 OWN = (
     *("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock"),
+    "checkpoints",
     *OF_SEARCH,
 )
 ASIDE = tuple(f".{name}." for name in OWN)
@@ -35,6 +36,7 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.log = path / "log.txt"
+        self.checkpoints = path / "checkpoints"
         self.table = path / "cv_results.csv"
         self.columns = path / "cv_results.parquet"
         self.observations = path / "observations.jsonl"

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+def task_loss(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy for class numbers, mean squared error for quantities.
 
     outputs: `(batch, classes, ...)`, or `(batch, 1)` or `(batch,)` for quantities or the logit of the second of two
     classes; targets: `(batch, ...)`.
     """
     if targets.dtype == torch.int64:
-        return F.cross_entropy(by_class(outputs), targets)
+        return F.cross_entropy(by_class(outputs), targets, label_smoothing=label_smoothing)
     return F.mse_loss(outputs.reshape(targets.shape), targets)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rayopt import kinds, loading, plugins
-from rayopt.kinds.optimize import METRICS
 from rayopt.measure.metrics import BUILT_IN
+from rayopt.subject import METRICS
 
 NAMES = plugins.names("rayopt.kinds")
 ROOT = Path(__file__).parent.parent.parent

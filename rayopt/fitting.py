@@ -1,0 +1,279 @@
+"""A training from start to end: where it runs, what is told of it meanwhile, and the model that comes out, measured."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rayopt import methods
+from rayopt.certificates import probe
+from rayopt.engine import Desk
+from rayopt.errors import RayoptError, StepError, WorkError, input_error
+from rayopt.measure.machine import machine
+from rayopt.records import Artifact, Scores, digest
+from rayopt.runs import journal
+from rayopt.runs.files import write_json
+from rayopt.tasks import versions
+from rayopt.training.loop import Trained, Work
+from rayopt.training.seat import OneSeat
+from rayopt.training.settings import TrainSettings
+from rayopt.training.source import labeled
+from rayopt.work import Bench, evaluate
+
+SPLITS = ("selection", "test")
+
+
+@dataclass(frozen=True)
+class Place:
+    """How many workers train, what each asks for, and whether each has all of the model (`ddp`) or a part (`fsdp`)."""
+
+    workers: int | tuple[int, int] = 1
+    resources: Mapping[str, float] | None = None
+    sharding: str = "ddp"
+
+    @property
+    def is_one(self) -> bool:
+        return self.workers in (1, (1, 1))
+
+    @property
+    def threads(self) -> int:
+        return max(1, int((self.resources or {}).get("CPU", 1)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A checked training job with its model and data."""
+
+    job: dict[str, Any]
+    bench: Bench
+    model: Artifact
+    fingerprint: str
+    settings: TrainSettings
+    place: Place
+
+    @cached_property
+    def hash(self) -> str:
+        return digest([self.job, self.fingerprint, self.bench.data.sha256, self.bench.code])
+
+    def plan(self) -> dict[str, Any]:
+        data = self.bench.data
+        told = {
+            "sha256": data.sha256,
+            "task": data.task,
+            "classes": list(data.classes),
+            "shape": list(labeled(data["train"]).x.shape[1:]),
+            "rows": {name: len(split) for name, split in data.splits.items()},
+        }
+        return {"job": self.job, "metric": self.bench.metric, "data": told, "model": self.fingerprint}
+
+
+class Fitting:
+    """One run of a training; `run` may be called once."""
+
+    def __init__(self, training: Training, desk: Desk) -> None:
+        self._training, self._desk = training, desk
+
+    def run(self) -> dict[str, Any]:
+        """Everything; the summary is written however the run ends. Raises WorkError where the training fails."""
+        from rayopt.training.learner import TaskObjective
+
+        training, start = self._training, time.perf_counter()
+        rows, selection = training.bench.data["train"], training.bench.data["selection"]
+        work = Work(
+            training.model,
+            training.bench.source,
+            labeled(rows),
+            TaskObjective(training.settings.label_smoothing),
+            training.settings,
+            training.bench.seed,
+            labeled(selection),
+            training.bench.metric,
+            {"data": training.bench.data.sha256, "workers": training.place.workers},
+        )
+        try:
+            trained = fit(work, training.place, self._desk)
+            shipped = ship(trained, training.bench, training.hash, self._desk)
+        except KeyboardInterrupt:
+            self._write("interrupted", start)
+            raise
+        except RayoptError as error:
+            self._write("failed", start, str(error))
+            raise WorkError(str(error)) if isinstance(error, StepError) else error from error
+        self._desk.folder.keep_artifacts([shipped["id"]])
+        return self._write("done", start, told={**told_of(trained), **shown(shipped)})
+
+    def _write(
+        self, status: str, start: float, reason: str | None = None, told: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        training = self._training
+        summary = {
+            "kind": training.job["kind"],
+            "name": training.job["name"],
+            "status": status,
+            "reason": reason,
+            "seconds": round(time.perf_counter() - start, 2),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "job_hash": training.hash,
+            "task": training.bench.data.task,
+            "metric": training.bench.metric.rpartition(":")[2],
+            "workers": training.place.workers,
+            **(told or {}),
+            "environment": {**machine(), "versions": versions()},
+        }
+        write_json(self._desk.folder.summary, summary)
+        return summary
+
+
+def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Trained:
+    """Trains in this process, or on Ray where there are several workers or a cluster is named.
+
+    folder: for checkpoints, the run's where nothing is said. Raises StepError or WorkError where the training fails.
+    """
+    folder = folder or desk.folder.checkpoints
+    told = Told(desk)
+    if place.is_one and desk.where in ("local", "inprocess"):
+        with threads(place.threads):
+            return work.run(OneSeat(folder, told))
+    if desk.open_host is None:
+        raise input_error("workers", f"{place.workers} workers need Ray", "leave `--address inprocess` out")
+    began = time.perf_counter()
+    host = desk.open_host(place.resources or {}, place.sharding)
+    desk.watcher.backend_started(host.name, None, time.perf_counter() - began)
+    try:
+        return host.run(work, place.workers, folder, told)
+    finally:
+        host.close()
+
+
+class Told:
+    """Passes on what a training reports: a line of the journal for each epoch, and a word to the watcher."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._watcher, self._path = desk.watcher, desk.folder.outcomes
+        self._known = {line.get("epoch") for line in journal.read(self._path)}
+        self._planned = False
+
+    def __call__(self, metrics: Mapping[str, float]) -> bool:
+        if not self._planned:
+            self._planned = True
+            self._watcher.planned(int(metrics["steps"]))
+        stop = self._watcher.measured(int(metrics["step"]), metrics)
+        if "selection_loss" in metrics and metrics["epoch"] not in self._known:
+            self._known.add(metrics["epoch"])
+            journal.append(self._path, {name: value for name, value in metrics.items() if name != "left_s"})
+        return stop
+
+
+def ship(trained: Trained, bench: Bench, job_hash: str, desk: Desk) -> dict[str, Any]:
+    """The trained model as files in the run folder, with its certificate, measured as the file that would be shipped.
+
+    A model that does not export is measured as the torch model it is, and the reason told.
+    """
+    weights, reason, exported = trained.artifact, "", None
+    try:
+        export = methods.find("export_onnx", "export_onnx")
+        context = methods.Context(bench.data, bench.source, None, bench.seed)
+        with threads(1):
+            exported = export.apply(weights, export.Params(), context)
+    except StepError as error:
+        reason = str(error)
+    files = {**(exported.files if exported else {}), **weights.files}
+    shipped = Artifact("onnx" if exported else "torch", files)
+    scores = {split: _scores(exported, weights, split, bench) for split in SPLITS}
+    id = shipped.sha256[:12]
+    certificate = {
+        "id": id,
+        "job_hash": job_hash,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": shipped.sha256,
+        "size_bytes": shipped.size_bytes,
+        "seed": bench.seed,
+        "data_sha256": bench.data.sha256,
+        "scores": {split: asdict(one) for split, one in scores.items()},
+        "versions": versions(),
+        **({"probe": probe(exported, bench.data["selection"].x, bench.seed)} if exported else {}),
+    }
+    desk.folder.write_artifact(id, files, certificate)
+    return {
+        "id": id,
+        "path": f"artifacts/{id}",
+        "sha256": shipped.sha256,
+        "size_bytes": shipped.size_bytes,
+        "not_exported": reason or None,
+        "scores": scores,
+    }
+
+
+def _scores(exported: Artifact | None, weights: Artifact, split: str, bench: Bench) -> Scores:
+    if exported is not None:
+        return evaluate(exported, split, bench, exported)
+    from rayopt.measure.metrics import find_metric, score
+    from rayopt.models.torch_model import from_artifact, run
+
+    rows = labeled(bench.data[split])
+    outputs = run(from_artifact(weights, bench.source, bench.seed), rows.x)
+    return score(find_metric(bench.metric, bench.source.folder, "metric"), bench.data.task, rows.y, outputs)
+
+
+def shown(shipped: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary says of a shipped model."""
+    return {
+        "metrics": figures(shipped["scores"]),
+        "path": shipped["path"],
+        "not_exported": shipped["not_exported"],
+        "model": {name: shipped[name] for name in ("id", "path", "sha256", "size_bytes")},
+    }
+
+
+def figures(scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    """The scores of both splits by name, the test split's without a prefix, with their 95 % intervals and rows."""
+    found: dict[str, float | int] = {}
+    for split, one in scores.items():
+        prefix = "" if split == "test" else f"{split}_"
+        found |= {f"{prefix}{name}": value for name, value in one.others.items() if math.isfinite(value)}
+        found |= {
+            f"{prefix}{one.metric}": one.value,
+            f"{prefix}{one.metric}_low": one.low,
+            f"{prefix}{one.metric}_high": one.high,
+            f"{prefix}{one.metric}_n": one.n,
+        }
+    return found
+
+
+def told_of(trained: Trained) -> dict[str, Any]:
+    """What a summary says of how a model was trained."""
+    return {
+        "steps_count": trained.steps,
+        "epochs": len(trained.curve),
+        "best_epoch": trained.best_epoch,
+        "resumed_at": trained.resumed_at or None,
+        "samples_per_s": round(trained.samples_per_s, 1),
+        "precision": trained.precision,
+        "layout": trained.layout,
+        "probed": list(trained.probed),
+        "curve": [dict(one) for one in trained.curve],
+    }
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch computes with so many threads: sums in another order give other bytes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+__all__ = ["Fitting", "Place", "Told", "Training", "figures", "fit", "ship", "shown", "told_of"]

@@ -1,0 +1,259 @@
+"""A training from start to end in one worker: epochs, evaluation, checkpoints, and going on from one."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rayopt.measure.metrics import Metric, find_metric
+from rayopt.models.settings import ModelSource
+from rayopt.models.torch_model import from_artifact, to_artifact
+from rayopt.plugins import importable
+from rayopt.records import Artifact
+from rayopt.training import checkpoint, order
+from rayopt.training.agree import from_first, mean, seed_step
+from rayopt.training.choosing import chosen
+from rayopt.training.engine import Means, Part, StepEngine
+from rayopt.training.learner import TaskObjective
+from rayopt.training.seat import Seat
+from rayopt.training.settings import TrainSettings
+from rayopt.training.source import Arrays, Source
+
+REPORT_S = 1.0
+ROWS = 512  # that are evaluated at once
+log = logging.getLogger("rayopt")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be trained: the same for every worker, and all that decides the result.
+
+    selection: rows to evaluate on after each epoch, None for none; metric: a name, or the user's own
+    `package.module:function`. about: what a checkpoint must agree with to be gone on from.
+    """
+
+    artifact: Artifact
+    source: ModelSource
+    rows: Source
+    objective: nn.Module
+    settings: TrainSettings
+    seed: int
+    selection: Arrays | None = None
+    metric: str = "accuracy"
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, seat: Seat) -> Trained:
+        """Trains to the end, from the newest checkpoint below the seat's folder; every worker gives the same."""
+        with importable(self.source.folder):
+            return Loop(self, seat).run()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and how it came about: `curve` has an entry for each epoch."""
+
+    artifact: Artifact
+    curve: tuple[Mapping[str, float], ...]
+    steps: int
+    seconds: float
+    samples_per_s: float
+    precision: str
+    layout: str
+    best_epoch: int
+    resumed_at: int = 0
+    probed: tuple[Mapping[str, Any], ...] = ()
+
+
+class Loop:
+    """One worker's run of a Work; `run` may be called once."""
+
+    def __init__(self, work: Work, seat: Seat) -> None:
+        self._work, self._seat, settings = work, seat, work.settings
+        self._epoch_steps = order.steps_in(work.rows.count, settings.batch_size)
+        self._steps = min(settings.epochs * self._epoch_steps, settings.steps or settings.epochs * self._epoch_steps)
+        self._metric: Metric = find_metric(work.metric, work.source.folder, "metric")
+        self._found = checkpoint.latest(seat.folder, self._about(), log.warning)
+        self._module = from_artifact(work.artifact, work.source, work.seed)
+        found = None if self._found is None else self._found.state["numerics"]
+        self._numerics, self._probed = chosen(found, work, seat, self._module, self._steps)
+        means = Means(self._numerics, seat.device, seat.wrap)
+        self._engine = StepEngine(self._module, copy.deepcopy(work.objective), settings, self._steps, means)
+        self._curve: list[dict[str, float]] = []
+        self._best: dict[str, Any] | None = None
+        self._total, self._epoch_rows = 0.0, 0  # of the epoch so far: losses times their rows, and rows
+        self._trained_s = self._trained_rows = 0.0
+        if self._found:
+            self._load(self._found.state)
+        self._resumed_at = self._engine.count
+        self._saved_at, self._saved_step = time.monotonic(), self._engine.count
+        self._said_at = time.monotonic()
+
+    def run(self) -> Trained:
+        start = time.perf_counter()
+        over = bool(self._curve) and self._is_over()
+        while self._engine.count < self._steps and not over:
+            self._epoch(self._engine.count // self._epoch_steps)
+            over = self._end_epoch()
+        weights = self._best["weights"] if self._best and self._work.settings.keep == "best" else self._weights()
+        final = from_artifact(self._work.artifact, self._work.source, self._work.seed)
+        final.load_state_dict(weights)
+        rate = self._trained_rows / self._trained_s if self._trained_s else 0.0
+        return Trained(
+            to_artifact(final),
+            tuple(self._curve),
+            self._engine.count,
+            time.perf_counter() - start,
+            rate,
+            self._numerics.precision,
+            self._numerics.layout,
+            int(self._best["epoch"]) if self._best else len(self._curve),
+            self._resumed_at,
+            self._probed,
+        )
+
+    def _epoch(self, epoch: int) -> None:
+        """The steps of an epoch that are not done yet."""
+        work, engine, seat = self._work, self._engine, self._seat
+        batches = order.batches(work.rows.count, work.settings.batch_size, work.seed, epoch)
+        began = time.perf_counter()
+        for batch in batches[engine.count - epoch * self._epoch_steps :]:
+            if engine.count == self._steps:
+                break
+            seed_step(work.seed, engine.count, seat.rank)
+            self._total += engine.step(list(self._parts(epoch, batch))) * len(batch)
+            self._epoch_rows += len(batch)
+            self._trained_rows += len(batch)
+            self._look_up(epoch)
+        self._trained_s += time.perf_counter() - began
+
+    def _parts(self, epoch: int, batch: Tensor) -> Iterator[Part]:
+        seat, numerics = self._seat, self._numerics
+        for micro in order.micros(batch, seat.rank, seat.world, self._work.settings.micro_batch):
+            x, y, rows = self._work.rows.batch(epoch, micro.rows)
+            if seat.device.type != "cpu":
+                x, y = x.to(seat.device, non_blocking=True), y.to(seat.device, non_blocking=True)
+            yield numerics.laid_out(x), y, rows, micro.share
+
+    def _look_up(self, epoch: int) -> None:
+        """After a step: a checkpoint or a word on how it goes, where it is time for them."""
+        if self._seat.rank:
+            return
+        every, now = self._work.settings.checkpoint, time.monotonic()
+        count = self._engine.count
+        due = (every.every_steps and count - self._saved_step >= every.every_steps) or (
+            every.every_s and now - self._saved_at >= every.every_s
+        )
+        if due and count % self._epoch_steps:  # the end of an epoch has its own
+            self._save(self._progress(epoch))
+        elif now - self._said_at >= REPORT_S:
+            self._said_at = now
+            self._seat.report(self._progress(epoch), None)
+
+    def _progress(self, epoch: int) -> dict[str, float]:
+        engine = self._engine
+        rate = self._trained_rows / self._trained_s if self._trained_s else 0.0
+        left = (self._steps - engine.count) * self._work.settings.batch_size
+        return {
+            "step": engine.count,
+            "steps": self._steps,
+            "epoch": epoch + 1,
+            **({"loss": self._total / self._epoch_rows} if self._epoch_rows else {}),
+            "lr": engine.lr,
+            "samples_per_s": rate,
+            **({"left_s": left / rate} if rate else {}),
+        }
+
+    def _end_epoch(self) -> bool:
+        """Evaluates, remembers, reports; gives whether the training is over before its time."""
+        seat, engine = self._seat, self._engine
+        epoch = -(-engine.count // self._epoch_steps)
+        loss = mean(self._total, seat) / self._epoch_rows
+        entry = {"epoch": epoch, "step": engine.count, "lr": engine.lr, "loss": loss, **self._evaluated()}
+        self._total, self._epoch_rows = 0.0, 0
+        self._curve.append(entry)
+        self._note_best(entry)
+        stop = 0.0
+        if seat.rank == 0:
+            stop = float(self._save({**self._progress(epoch - 1), **entry}))
+        return bool(from_first(stop, seat)) or self._is_over()
+
+    def _evaluated(self) -> dict[str, float]:
+        """The selection split's loss and metric, the same in all workers."""
+        selection = self._work.selection
+        if selection is None:
+            return {}
+        found = [0.0, 0.0]
+        if self._seat.rank == 0:
+            outputs = torch.cat([self._outputs(selection, at) for at in range(0, selection.count, ROWS)])
+            targets = torch.tensor(selection.y)
+            found[0] = float(TaskObjective()(outputs, targets, torch.arange(len(targets))))
+            found[1] = float(self._metric.function(selection.y, outputs.numpy()))
+        loss, value = (from_first(one, self._seat) for one in found)
+        return {"selection_loss": loss, self._metric.name: value}
+
+    def _outputs(self, selection: Arrays, start: int) -> Tensor:
+        x, _, _ = selection.batch(0, torch.arange(start, min(start + ROWS, selection.count)))
+        with self._engine.evaluating() as module:
+            outputs: Tensor = module(self._numerics.laid_out(x.to(self._seat.device)))
+        return outputs.float().cpu()
+
+    def _note_best(self, entry: Mapping[str, float]) -> None:
+        value = entry.get(self._metric.name)
+        if value is None or not math.isfinite(value):
+            return
+        sign = 1 if self._metric.higher_is_better else -1
+        if self._best is None or sign * value > sign * self._best["value"]:
+            self._best = {"value": value, "epoch": int(entry["epoch"]), "weights": self._weights()}
+
+    def _is_over(self) -> bool:
+        """Whether the selection split's metric has not got better for as long as the settings allow."""
+        stop = self._work.settings.early_stop
+        name = self._metric.name
+        if stop is None or not self._curve or name not in self._curve[-1]:
+            return False
+        sign = 1 if self._metric.higher_is_better else -1
+        best, at = -math.inf, 0
+        for entry in self._curve:
+            if sign * entry[name] > best + (stop.min_delta if math.isfinite(best) else 0):
+                best, at = sign * entry[name], int(entry["epoch"])
+        return int(self._curve[-1]["epoch"]) - at >= stop.patience
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The state of the model as it would be shipped now, copied."""
+        with self._engine.evaluating() as module:
+            return {name: one.detach().cpu().clone().contiguous() for name, one in module.state_dict().items()}
+
+    def _save(self, told: Mapping[str, float]) -> bool:
+        """Writes a checkpoint and tells of it; gives whether to stop."""
+        count = self._engine.count
+        state = {
+            "engine": self._engine.state(),
+            "curve": self._curve,
+            "best": self._best,
+            "epoch": [self._total, self._epoch_rows],
+            "trained": [self._trained_s, self._trained_rows],
+            "numerics": [self._numerics.precision, self._numerics.layout, list(self._probed)],
+        }
+        path = checkpoint.write(self._seat.folder, count, state, self._about())
+        self._saved_at = self._said_at = time.monotonic()
+        self._saved_step = count
+        return self._seat.report(told, path) is True
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self._engine.load(state["engine"])
+        self._curve, self._best = state["curve"], state["best"]
+        self._total, self._epoch_rows = state["epoch"]
+        self._trained_s, self._trained_rows = state["trained"]
+
+    def _about(self) -> dict[str, Any]:
+        work = self._work
+        settings = work.settings.model_dump(mode="json", exclude={"checkpoint", "memory"})
+        return {**work.about, **settings, "seed": work.seed, "rows": work.rows.count, "model": work.artifact.sha256}

@@ -1,0 +1,50 @@
+"""The order of the data: a pure function of the seed, the epoch and the row, whoever computes how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Micro:
+    """Rows that are taken at once, and the share of the step's loss that their mean loss makes up."""
+
+    rows: Tensor
+    share: float
+
+
+def batches(count: int, size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The row numbers of an epoch by step.
+
+    A last batch of one row is joined to the one before: batch normalisation cannot train on a single row.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    parts = list(torch.split(torch.randperm(count, generator=generator), size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def steps_in(count: int, size: int) -> int:
+    """How many batches an epoch has."""
+    whole, rest = divmod(count, size)
+    return max(1, whole + (rest > (1 if whole else 0)))
+
+
+def micros(batch: Tensor, rank: int, world: int, size: int | None) -> Sequence[Micro]:
+    """What worker `rank` of `world` takes of a batch, at most `size` rows at once.
+
+    Gradients are averaged over workers: the shares are such that the average is the gradient of the batch's mean loss,
+    however unequal the parts. A worker that is left without rows takes one whose share is nothing.
+    """
+    mine = torch.tensor_split(batch, world)[rank] if world > 1 else batch
+    if not len(mine):
+        return [Micro(batch[:1], 0.0)]
+    if size is None or len(mine) <= size:
+        return [Micro(mine, world * len(mine) / len(batch))]
+    count = -(-len(mine) // size)
+    return [Micro(part, world * len(part) / len(batch)) for part in torch.tensor_split(mine, count)]
