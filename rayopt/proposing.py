@@ -34,7 +34,7 @@ def asking_of(job: Mapping[str, Any], space: Space, history: History, aim: Aim, 
 
     stop = Stop.model_validate(job["stop"])
     early, goal = early_of(job, aim), aim.goals[0]
-    carry = early is not None and early.metric == goal.metric.rpartition(".")[2] and early.sign == goal.sign
+    carry = early is not None and goal.metric.endswith(early.metric) and early.sign == goal.sign
     return Asking(propose, history, job["n_trials"], stop, goal.sign, warm.observations, carry)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rayopt.backend import InProcess, describe
 from rayopt.engine import Desk
-from rayopt.errors import InputError
+from rayopt.errors import InputError, did_you_mean
 from rayopt.inner import ReadJob, filled
 from rayopt.records import digest
 from rayopt.runs.cache import Cache
@@ -36,6 +36,7 @@ class JobTrial:
     folder: Path
     cache: Path
     has_log: bool
+    early: str | None = None  # the metric by which it may be ended early
 
     def __call__(self, params: Params, measured: Measured) -> Outcome:
         """Never raises: what goes wrong with this point is its reason, what would with every point its faults."""
@@ -44,6 +45,9 @@ class JobTrial:
             summary = self._run(params, told)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a job may raise anything
             return {"reason": _line(error)}
+        if self.early and told.names and self.early not in told.names:
+            problem = f"trials report {', '.join(sorted(told.names))} on the way, and no {self.early!r}"
+            return {"faults": [["early_stop.metric", problem, did_you_mean(self.early, sorted(told.names))]]}
         try:
             value, metrics, reason = self.aim.read(summary)
         except InputError as error:
@@ -77,8 +81,10 @@ class _Told(Silent):
     def __init__(self, measured: Measured) -> None:
         self._measured = measured
         self.stopped_at: int | None = None
+        self.names: set[str] = set()
 
     def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        self.names.update(metrics)
         if self.stopped_at is None and self._measured(step, metrics):
             self.stopped_at = step
         return self.stopped_at is not None

@@ -110,6 +110,7 @@ class Trials:
         job, opened = search.job, time.perf_counter()
         host = desk.open_trials(job["deadline_s"]) if desk.open_trials else InTurn()
         desk.watcher.backend_started(host.name, None, time.perf_counter() - opened)
+        early = early_of(job, search.aim)
         evaluate = JobTrial(
             search.inner,
             search.read_job,
@@ -117,8 +118,9 @@ class Trials:
             desk.folder.trials.resolve(),
             desk.cache.folder.resolve(),
             desk.open_trials is not None,
+            early.metric if early else None,
         )
-        flight = Flight(self._asking, evaluate, job["parallel"], self, early_of(job, search.aim))
+        flight = Flight(self._asking, evaluate, job["parallel"], self, early)
         try:
             host.run(flight)
         finally:
