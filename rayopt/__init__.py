@@ -8,6 +8,8 @@ from typing import Any
 _HOME = {
     "BayesOptimizer": "rayopt.search.bayes",
     "DistributedTrainer": "rayopt.onray.distributed",
+    "DistillationLoss": "rayopt.training.distillation",
+    "DistillationTrainer": "rayopt.training.distillation",
     "HyperparameterOptimizer": "rayopt.tuner",
     "InputError": "rayopt.errors",
     "ModelCompressor": "rayopt.compressor",
@@ -19,6 +21,8 @@ _HOME = {
 
 __all__ = [
     "BayesOptimizer",
+    "DistillationLoss",
+    "DistillationTrainer",
     "DistributedTrainer",
     "HyperparameterOptimizer",
     "InputError",

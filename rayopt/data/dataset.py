@@ -93,7 +93,7 @@ def build(
     least = LEAST_UNLABELED if y is None else max(20, 4 * len(classes) if labels is not None else 4)
     parts = _split_rows(labels, len(x), least, split, seed, place)
     splits = {part: Split(_taken(x, rows), None if y is None else _fixed(y[rows])) for part, rows in parts.items()}
-    return Dataset(name, found_task, classes, splits, _hash(splits, classes), generated)
+    return Dataset(name, found_task, classes, splits, hash_of(splits, classes), generated)
 
 
 def _infer_task(y: Array | None) -> Task:
@@ -223,7 +223,7 @@ def _spread_classes(order: Array, labels: Array) -> Array:
     return by_position
 
 
-def _hash(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
+def hash_of(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
     total = hashlib.sha256(repr(classes).encode())
     for part in SPLITS:
         y = splits[part].y

@@ -19,10 +19,15 @@ Arrays = tuple[Rows, Array | None]
 
 def load(settings: DataSettings, folder: Path, seed: int, place: str) -> Dataset:
     """The job's data, checked and split; raises InputError naming `place` for anything that is wrong with it."""
+    x, y = rows(settings, folder, place)
+    return build(Path(settings.source).name, x, y, settings.task, settings.split, seed, place)
+
+
+def rows(settings: DataSettings, folder: Path, place: str) -> Arrays:
+    """All rows of the job's data in their own order, features in the wanted type; targets None where there are none."""
     x, y = _read(settings, folder, place)
     single = not isinstance(x, Columns)
-    x = like(x, {name: _as(settings.dtype, array, place, single) for name, array in arrays_of(x).items()})
-    return build(Path(settings.source).name, x, y, settings.task, settings.split, seed, place)
+    return like(x, {name: _as(settings.dtype, array, place, single) for name, array in arrays_of(x).items()}), y
 
 
 def arrays(settings: DataSettings, folder: Path, place: str) -> tuple[Array, Array]:

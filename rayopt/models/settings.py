@@ -12,6 +12,7 @@ from pydantic import Field
 from rayopt.errors import Fault
 from rayopt.records import Format
 from rayopt.spec import Document, Settings
+from rayopt.yamltext import Location
 
 
 class ModelSettings(Settings):
@@ -42,29 +43,27 @@ class ModelSource:
         return Path(self.folder) / name
 
 
-def source_of(settings: ModelSettings, document: Document) -> ModelSource:
+def source_of(settings: ModelSettings, document: Document, at: Location = ("model",)) -> ModelSource:
     """The settings of a job with the places where they stand in it."""
-    places = {key: document.place(("model", key)) for key in ModelSettings.model_fields}
+    places = {key: document.place((*at, key)) for key in ModelSettings.model_fields}
     return ModelSource(settings, str(document.folder), places)
 
 
-def check(settings: ModelSettings, document: Document) -> list[Fault]:
+def check(settings: ModelSettings, document: Document, at: Location = ("model",)) -> list[Fault]:
     """The faults that can be seen without loading anything."""
     faults: list[Fault] = []
     if (settings.factory is None) == (settings.onnx is None):
         remedy = "give either `factory: package.module:function` or `onnx: FILE.onnx`"
-        faults.append(
-            document.fault(("model",), "names no model" if settings.onnx is None else "names two models", remedy)
-        )
+        faults.append(document.fault(at, "names no model" if settings.onnx is None else "names two models", remedy))
     if settings.factory is not None and ":" not in settings.factory:
         remedy = "write package.module:function, for example rayopt.models.zoo:resnet"
-        faults.append(document.fault(("model", "factory"), f"{settings.factory!r} names no function", remedy))
+        faults.append(document.fault((*at, "factory"), f"{settings.factory!r} names no function", remedy))
     for key in ("weights", "args"):
         if settings.factory is None and settings.onnx is not None and getattr(settings, key):
             problem = "goes with a `factory:`, not with an ONNX file"
-            faults.append(document.fault(("model", key), problem, f"leave `{key}:` out"))
+            faults.append(document.fault((*at, key), problem, f"leave `{key}:` out"))
     for key in ("weights", "onnx"):
         name = getattr(settings, key)
         if name is not None:
-            faults += document.file_faults(("model", key), name)
+            faults += document.file_faults((*at, key), name)
     return faults

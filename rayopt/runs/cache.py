@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -63,6 +63,14 @@ class Info:
     newest: float | None
 
 
+@dataclass(frozen=True)
+class _File:
+    """What is known of a file's content."""
+
+    size_bytes: int
+    sha256: str
+
+
 class Cache:
     """Safe for several runs at once. A cache that cannot be written is a slower run, not a failed one."""
 
@@ -86,10 +94,10 @@ class Cache:
                 raise ValueError("value")
             sizes = {}
             for name, sha256 in index["files"].items():
-                content = (folder / "files" / name).read_bytes()
-                if _hash(content) != sha256:
+                found = _of_file(folder / "files" / name)
+                if found.sha256 != sha256:
                     raise ValueError(name)
-                sizes[name] = len(content)
+                sizes[name] = found.size_bytes
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("cache entry %s is damaged (%s) and is made again", key[:12], error)
             self._drop(folder)
@@ -100,22 +108,35 @@ class Cache:
 
     def put(self, key: str, entry: Entry) -> Entry | None:
         """Keeps an entry and gives it with its files on disk, None where it cannot; one that is there already stays."""
+
+        def write(folder: Path) -> dict[str, _File]:
+            return {name: _written(folder / name, content) for name, content in entry.files.items()}
+
+        return self._keep(key, entry.value, write)
+
+    def make(self, key: str, value: Mapping[str, Any], write: Callable[[Path], None]) -> Entry | None:
+        """As `put`, for files that memory may not hold: `write` writes them into a folder that it is given."""
+
+        def written(folder: Path) -> dict[str, _File]:
+            folder.mkdir()
+            write(folder)
+            return {path.name: _of_file(path) for path in sorted(folder.iterdir())}
+
+        return self._keep(key, value, written)
+
+    def _keep(self, key: str, value: Mapping[str, Any], write: Callable[[Path], dict[str, _File]]) -> Entry | None:
         folder = self._path(key)
         if folder.exists():
             return self.get(key)
         if self._failed:
             return None
-        hashes = {name: _hash(content) for name, content in entry.files.items()}
-        index = {"value": entry.value, "value_sha256": _hash(_canonical(entry.value)), "files": hashes}
-        sizes: dict[str, int] = {}
         aside: Path | None = None
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
-            for name, content in entry.files.items():
-                target = aside / "files" / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                sizes[name] = target.write_bytes(content)
+            files = write(aside / "files")
+            hashes = {name: file.sha256 for name, file in files.items()}
+            index = {"value": value, "value_sha256": _hash(_canonical(value)), "files": hashes}
             (aside / "entry.json").write_text(json.dumps(index))
             aside.rename(folder)
         except OSError as error:
@@ -126,11 +147,12 @@ class Cache:
             self._failed = True
             log.warning("the cache %s cannot be written (%s); this run goes on without it", self.folder, error)
             return None
+        sizes = {name: file.size_bytes for name, file in files.items()}
         self._written += sum(sizes.values())
         if self._written > self._limit // 20:
             self._written = 0
             self.prune(self._limit)
-        return Entry(entry.value, StoredFiles(folder / "files", sizes, hashes))
+        return Entry(value, StoredFiles(folder / "files", sizes, hashes))
 
     def hold(self) -> None:
         """From now until `release`, or the end of the process, no run drops what this one uses."""
@@ -247,6 +269,18 @@ def parse_size(text: str, place: str) -> int:
 def _let_go(path: Path, file: IO[bytes]) -> None:
     path.unlink(missing_ok=True)
     file.close()
+
+
+def _written(path: Path, content: bytes) -> _File:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _File(path.write_bytes(content), _hash(content))
+
+
+def _of_file(path: Path) -> _File:
+    """Read piece by piece: it may be larger than memory."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return _File(file.tell(), sha256)
 
 
 def _hash(content: bytes) -> str:

@@ -30,6 +30,10 @@ class StoredFiles(KnownFiles):
             raise _lost(self._folder / name, "it has changed")
         return content
 
+    def path(self, name: str) -> Path:
+        """Where a file is, for what maps it into memory; what it holds was checked when the entry was read."""
+        return self._folder / name
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.hashes)
 

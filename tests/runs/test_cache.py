@@ -334,3 +334,16 @@ def test_sizes_are_read_as_people_write_them(text: str, size_bytes: int) -> None
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="here: "):
         parse_size(text, "here")
+
+
+def test_files_that_are_written_into_the_cache_itself(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+
+    def write(folder: Path) -> None:
+        (folder / "large.npy").write_bytes(b"\x07" * 3_000_000)
+
+    made = cache.make(KEY, {"rows": 3}, write)
+    assert made is not None
+    assert made == cache.get(KEY) == Entry({"rows": 3}, {"large.npy": b"\x07" * 3_000_000})
+    assert isinstance(made.files, StoredFiles)
+    assert made.files.path("large.npy").read_bytes() == b"\x07" * 3_000_000

@@ -1,0 +1,165 @@
+"""Distillation: the textbook's loss and trainer, and the objective that jobs train by, with cached teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rayopt.errors import StepError, input_error
+from rayopt.training.distill_losses import LOSSES, MISSING
+from rayopt.training.distill_settings import FeatureSettings, LossSettings
+from rayopt.training.feature_losses import FEATURE_LOSSES, Shape
+from rayopt.training.layers import Heard, layer_of
+from rayopt.training.losses import by_class, task_loss
+from rayopt.training.teacher import Answers
+
+
+class DistillationLoss(nn.Module):
+    """`alpha * CE(student, labels) + (1 - alpha) * KL(student, teacher)` of classes softened by the temperature.
+
+    The divergence is the mean over the rows (`batchmean`), without T²: as textbooks have it (Hinton, Vinyals and Dean,
+    2015, advise T²: `loss: {use: soft}` of a job).
+    """
+
+    def __init__(self, temperature: float = 3.0, alpha: float = 0.5) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise input_error("temperature", f"{temperature} is no temperature", "give more than 0")
+        if not 0 <= alpha <= 1:
+            raise input_error("alpha", f"{alpha} is no share", "give 0 to 1")
+        self.temperature, self.alpha = temperature, alpha
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits `(rows, classes)`, class numbers `(rows,)`; raises InputError where they do not go together."""
+        _check_classes(student_logits, teacher_logits)
+        if targets.shape != student_logits.shape[:1]:
+            problem = f"has shape {tuple(targets.shape)} for {len(student_logits)} rows"
+            raise input_error("targets", problem, "give one class number for each row")
+        own = F.cross_entropy(student_logits, targets)
+        softened = F.log_softmax(student_logits / self.temperature, dim=1)
+        wanted = F.softmax(teacher_logits / self.temperature, dim=1)
+        return self.alpha * own + (1 - self.alpha) * F.kl_div(softened, wanted, reduction="batchmean")
+
+
+class DistillationTrainer:
+    """Trains a student step by step to follow a teacher that it asks for every batch.
+
+    distillation_loss: called `(student_logits, teacher_logits, targets)`. Jobs ask the teacher once for all rows.
+    """
+
+    def __init__(
+        self,
+        teacher_model: nn.Module,
+        student_model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        distillation_loss: nn.Module | None = None,
+    ) -> None:
+        self.teacher_model, self.student_model = teacher_model, student_model
+        self.optimizer = optimizer
+        self.distillation_loss = DistillationLoss() if distillation_loss is None else distillation_loss
+
+    def train_step(self, inputs: Tensor, targets: Tensor) -> float:
+        """One step of the optimizer; gives the loss. The teacher stays as it is.
+
+        Raises StepError when the loss is not finite; the student is then as before.
+        """
+        self.teacher_model.eval()
+        self.student_model.train()
+        with torch.no_grad():  # what is made under inference_mode cannot be used for gradients
+            teacher_logits = self.teacher_model(inputs)
+        loss: Tensor = self.distillation_loss(self.student_model(inputs), teacher_logits, targets)
+        if not torch.isfinite(loss):
+            raise StepError(f"the loss became {loss.item()}; a lower learning rate may help")
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        return loss.item()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer of the student beside one of a teacher, with the shapes of their outputs for one row."""
+
+    settings: FeatureSettings
+    student: Shape
+    teacher: Shape
+
+
+class DistillationObjective(nn.Module):
+    """The mean over rows of `alpha` of the labels' loss and `1 - alpha` of following the teachers' answers, as weighed.
+
+    The gradient of the soft loss to several teachers is that to the weighted mean of their softened classes (You et
+    al., 2017). Rows without a label (MISSING, or NaN for quantities) only follow; the labels' loss is divided by
+    `labeled_share`, so that the sum over any batches is that of the whole. Layers that are compared belong to the
+    first teacher.
+    """
+
+    def __init__(
+        self,
+        answers: Sequence[Answers],
+        settings: LossSettings,
+        alpha: float,
+        labeled_share: float = 1.0,
+        pairs: Sequence[Pair] = (),
+    ) -> None:
+        super().__init__()
+        self._answers, self._settings, self._alpha = tuple(answers), settings, alpha
+        self._share = labeled_share
+        total = sum(one.weight for one in answers)
+        self._weights = tuple(one.weight / total for one in answers)
+        self._pairs = tuple(pairs)
+        made = [FEATURE_LOSSES[one.settings.use](one.student, one.teacher) for one in self._pairs]
+        self.features = nn.ModuleList(made)
+        self._seen: dict[str, Tensor] = {}
+
+    def attach(self, module: nn.Module) -> None:
+        """Listens to the student's layers that are compared; raises StepError for a layer that there is not."""
+        for name in {one.settings.student for one in self._pairs}:
+            layer_of(module, name).register_forward_hook(Heard(self._seen, name))
+
+    def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        loss = outputs.sum() * 0
+        if self._alpha > 0:
+            loss = loss + self._alpha * labels_loss(outputs, targets) / self._share
+        if self._alpha < 1:
+            for weight, answers in zip(self._weights, self._answers, strict=True):
+                loss = loss + (1 - self._alpha) * weight * self._follow(outputs, answers.at(rows), targets)
+        for pair, feature in zip(self._pairs, self.features, strict=True):
+            wanted = self._answers[0].at(rows, pair.settings.teacher)
+            loss = loss + pair.settings.weight * feature(self._seen[pair.settings.student], wanted)
+        return loss
+
+    def _follow(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+        if targets.is_floating_point():  # quantities have no classes: the squared error is all there is
+            return F.mse_loss(outputs, teacher.reshape(outputs.shape))
+        entry = LOSSES[self._settings.use]
+        args = {**entry.args, **self._settings.args}
+        classes = (_as_rows(by_class(outputs)), _as_rows(by_class(teacher)), targets.reshape(-1))
+        return entry.function(*classes, self._settings.temperature, **args)
+
+
+def labels_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The task's own loss summed over the rows that have a label, divided by all rows."""
+    if targets.is_floating_point():
+        known = torch.isfinite(targets)
+        errors = outputs.reshape(targets.shape) - torch.where(known, targets, 0.0)
+        return torch.where(known, errors, 0.0).square().mean()
+    if not (targets == MISSING).any():
+        return task_loss(outputs, targets)
+    summed = F.cross_entropy(by_class(outputs), targets, ignore_index=MISSING, reduction="sum")
+    return summed / targets.numel()
+
+
+def _as_rows(logits: Tensor) -> Tensor:
+    """Maps of classes `(rows, classes, ...)` as one row for each place."""
+    return logits if logits.ndim == 2 else logits.movedim(1, -1).reshape(-1, logits.shape[1])
+
+
+def _check_classes(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        problem = f"gives {tuple(teacher.shape)} where the student gives {tuple(student.shape)}"
+        raise input_error("teacher_model", problem, "teacher and student need the same classes")
