@@ -27,6 +27,10 @@ def test_rungs_are_powers_of_the_factor() -> None:
         assert not rule.judge("good", step, 1.0)
     assert not rule.judge("bad", 1, 0.0)
     assert rule.judge("bad", 2, 0.0)
+    between = Halving(2, 3)
+    for step, stops in ((6, True), (17, False), (18, True)):  # 17 belongs to the rung of 6, which has been judged
+        between.judge("good", step, 1.0)
+        assert between.judge("bad", step, 0.0) == stops
     late = Halving(2, 3)
     late.judge("good", 6, 1.0)
     assert [late.judge("bad", step, 0.0) for step in (2, 3, 5, 6)] == [False, False, False, True]
