@@ -10,10 +10,12 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rayopt.engine import Desk
 from rayopt.errors import InputError, WorkError, input_error
@@ -27,6 +29,7 @@ from rayopt.search.cells import Cell, Own, Result
 from rayopt.search.goals import Aim, Goal
 from rayopt.search.history import COLD, History, WarmStart
 from rayopt.search.importance import importance
+from rayopt.search.rows import Rows
 from rayopt.search.runner import Means, Progress, Runner
 from rayopt.search.space import Space
 from rayopt.search.store import CachedCells
@@ -51,6 +54,7 @@ class Search:
     scoring: Any
     code: str
     folder: str
+    rows: Rows = field(default_factory=Rows)
     warm: WarmStart = COLD
 
     @property
@@ -59,11 +63,9 @@ class Search:
 
     @cached_property
     def data_sha256(self) -> str:
-        import numpy as np
-
         total = hashlib.sha256()
-        for array in (self.x, self.y):
-            array = np.ascontiguousarray(array)
+        for array in (self.x, self.y, *self.rows.arrays()):
+            array = np.ascontiguousarray(array if array.dtype.kind != "O" else array.astype(str))
             total.update(f"{array.shape} {array.dtype.str}".encode() + array.tobytes())
         return total.hexdigest()
 
@@ -74,7 +76,17 @@ class Search:
     @property
     def context(self) -> str:
         """All that decides a cell's result but its parameters and rows."""
-        names = ("estimator", "scoring", "error_score", "return_train_score", "seed", "test", "data")
+        names = (
+            "estimator",
+            "scoring",
+            "error_score",
+            "return_train_score",
+            "seed",
+            "test",
+            "data",
+            "groups",
+            "sample_weight",
+        )
         return digest([{name: self.job[name] for name in names}, self.code, self.data_sha256, versions()])
 
     @property
@@ -109,7 +121,7 @@ class Searching:
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends."""
         start = time.perf_counter()
-        x, y = self._rows()
+        x, y, params = self._rows()
         found = self._sklearn_search(len(y))
         runner = Runner(
             self._means(), CachedCells(self._desk.cache, self._search.context), self._told, self._candidates
@@ -117,7 +129,7 @@ class Searching:
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                wrapped.fit(found, self._evaluate(runner), x, y)
+                wrapped.fit(found, self._evaluate(runner), x, y, **params)
         except KeyboardInterrupt:
             self._write("interrupted", time.perf_counter() - start, None, runner)
             raise
@@ -140,22 +152,30 @@ class Searching:
 
         return Flown(runner, self._candidates)
 
-    def _rows(self) -> tuple[Any, Any]:
-        """The rows that take part; those of the test share are put aside."""
+    def _rows(self) -> tuple[Any, Any, dict[str, Any]]:
+        """The rows that take part, and what `fit` is told of each; those of the test share are put aside."""
         search = self._search
         if not search.job["test"]:
-            return search.x, search.y
-        from sklearn.base import is_classifier
-        from sklearn.model_selection import train_test_split
-
-        by_class = search.y if is_classifier(search.estimator) else None
-        seed, share = search.job["seed"], search.job["test"]
+            return search.x, search.y, search.rows.fit_params(search.estimator)
         try:
-            parts = train_test_split(search.x, search.y, test_size=share, random_state=seed, stratify=by_class)
+            taken, test = self._split()
         except ValueError as error:
             raise input_error("test", f"cannot be split off: {error}", "give another share, or none") from error
-        x, self._test = parts[0], (parts[1], parts[3])
-        return x, parts[2]
+        self._test = search.x[test], search.y[test]
+        return search.x[taken], search.y[taken], search.rows.at(taken).fit_params(search.estimator)
+
+    def _split(self) -> Any:
+        """Rows that take part and rows of the test: those of a group stay together, else classes in their shares."""
+        from sklearn.base import is_classifier
+        from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+        search = self._search
+        seed, share, groups = search.job["seed"], search.job["test"], search.rows.groups
+        if groups is not None:
+            return next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(search.x, groups=groups))
+        by_class = search.y if is_classifier(search.estimator) else None
+        rows = np.arange(len(search.y))
+        return train_test_split(rows, test_size=share, random_state=seed, stratify=by_class)
 
     def _means(self) -> Means:
         search, desk = self._search, self._desk
@@ -223,7 +243,7 @@ class Searching:
         if status != "done" and self._was_done():
             return folder.read_summary()
         trials = self._told.trials() if found is None else _ranked(found, search.metric)
-        best = next((trial for trial in trials if trial["rank"] == 1), None)
+        best = trials[0] if trials and trials[0]["rank"] is not None else None
         summary = {
             "kind": "search",
             "name": search.job["name"],
@@ -243,6 +263,7 @@ class Searching:
             **self._of_proposals(status),
             "trials": trials,
             "cells": runner.evaluated,
+            "evaluated_by": dict(runner.by),
             "path": None,
             "environment": {**machine(), "versions": versions()},
         }
@@ -385,7 +406,7 @@ class Told(Progress):
 
 
 def _ranked(found: Any, metric: str) -> list[Trial]:
-    """scikit-learn's results as rows, best first."""
+    """scikit-learn's results with its ranks; the one that it chose first (of halving, the best of the last round)."""
     results = found.cv_results_
     trials = []
     for index, params in enumerate(results["params"]):
@@ -404,10 +425,7 @@ def _ranked(found: Any, metric: str) -> list[Trial]:
         if "n_resources" in results:
             trial["resources"] = int(results["n_resources"][index])
         trials.append((index != getattr(found, "best_index_", -1), trial["rank"] or math.inf, index, trial))
-    best_first = [trial for *_, trial in sorted(trials, key=lambda one: one[:3])]
-    if best_first and "iter" in results and best_first[0]["rank"] is not None:
-        best_first[0]["rank"] = 1  # of the last round, which is the one that counts
-    return best_first
+    return [trial for *_, trial in sorted(trials, key=lambda one: one[:3])]
 
 
 def _grid_count(grid: Any) -> int:

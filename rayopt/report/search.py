@@ -37,6 +37,11 @@ class Sheet:
     rows: tuple[Row, ...]
     names: tuple[str, ...]
 
+    @property
+    def best(self) -> Row | None:
+        """The one that was chosen; of halving the best of the last round, whatever rank the first ones gave it."""
+        return self.rows[0] if self.rows and self.rows[0].rank is not None else None
+
 
 def headline(summary: Json) -> str:
     """How the search ended, in one sentence of plain text."""
@@ -46,7 +51,7 @@ def headline(summary: Json) -> str:
         reason = str(summary.get("reason") or "")
         return f"failed{after}" + (f": {reason}" if reason else "")
     found = sheet(summary)
-    best = next((row for row in found.rows if row.rank == 1), None)
+    best = found.best
     if best is None:
         return f"{summary.get('name', 'run')}: {status}{after}"
     count = format_count(len(found.rows), "candidate")
