@@ -13,6 +13,7 @@ _HOME = {
     "RayoptError": "rayopt.errors",
     "StepError": "rayopt.errors",
     "WorkError": "rayopt.errors",
+    "load_estimator": "rayopt.estimators",
     "run": "rayopt.api",
 }
 
@@ -24,6 +25,7 @@ __all__ = [
     "RayoptError",
     "StepError",
     "WorkError",
+    "load_estimator",
     "run",
 ]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rayopt.certificates import probe_by
 from rayopt.engine import Desk
 from rayopt.errors import InputError, WorkError, input_error
 from rayopt.measure.machine import machine
@@ -24,7 +25,7 @@ from rayopt.proposing import asking_of
 from rayopt.records import digest
 from rayopt.runs import journal
 from rayopt.runs.files import write_bytes, write_json
-from rayopt.search import wrapped
+from rayopt.search import saved, wrapped
 from rayopt.search.cells import Cell, Own, Result
 from rayopt.search.goals import Aim, Goal
 from rayopt.search.history import COLD, History, WarmStart
@@ -104,6 +105,27 @@ class Search:
         named = self.job["scoring"]
         return str(named) if isinstance(named, str) else "score"
 
+    def split(self) -> tuple[Any, Any]:
+        """Which rows take part, and which are the test's (None for none); raises InputError."""
+        if not self.job["test"]:
+            return slice(None), None
+        try:
+            taken, test = self._taken_and_test()
+        except ValueError as error:
+            raise input_error("test", f"cannot be split off: {error}", "give another share, or none") from error
+        return taken, test
+
+    def _taken_and_test(self) -> Any:
+        """Those of a group stay together, else classes are in both in the same shares."""
+        from sklearn.base import is_classifier
+        from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+        seed, share, groups = self.job["seed"], self.job["test"], self.rows.groups
+        if groups is not None:
+            return next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(self.x, groups=groups))
+        by_class = self.y if is_classifier(self.estimator) else None
+        return train_test_split(np.arange(len(self.y)), test_size=share, random_state=seed, stratify=by_class)
+
     def plan(self) -> dict[str, Any]:
         data = {"sha256": self.data_sha256, "shape": list(self.x.shape[1:]), "rows": {"all": len(self.x)}}
         return {"job": self.job, "metric": self.title, "data": data, "estimator": repr(self.estimator)}
@@ -155,27 +177,10 @@ class Searching:
     def _rows(self) -> tuple[Any, Any, dict[str, Any]]:
         """The rows that take part, and what `fit` is told of each; those of the test share are put aside."""
         search = self._search
-        if not search.job["test"]:
-            return search.x, search.y, search.rows.fit_params(search.estimator)
-        try:
-            taken, test = self._split()
-        except ValueError as error:
-            raise input_error("test", f"cannot be split off: {error}", "give another share, or none") from error
-        self._test = search.x[test], search.y[test]
+        taken, test = search.split()
+        if test is not None:
+            self._test = search.x[test], search.y[test]
         return search.x[taken], search.y[taken], search.rows.at(taken).fit_params(search.estimator)
-
-    def _split(self) -> Any:
-        """Rows that take part and rows of the test: those of a group stay together, else classes in their shares."""
-        from sklearn.base import is_classifier
-        from sklearn.model_selection import GroupShuffleSplit, train_test_split
-
-        search = self._search
-        seed, share, groups = search.job["seed"], search.job["test"], search.rows.groups
-        if groups is not None:
-            return next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(search.x, groups=groups))
-        by_class = search.y if is_classifier(search.estimator) else None
-        rows = np.arange(len(search.y))
-        return train_test_split(rows, test_size=share, random_state=seed, stratify=by_class)
 
     def _means(self) -> Means:
         search, desk = self._search, self._desk
@@ -269,7 +274,7 @@ class Searching:
         }
         if found is not None:
             self._write_tables(found)
-            summary["path"] = self._write_recipe(summary)
+            summary["path"] = self._write_best(summary, getattr(found, "best_estimator_", None))
         write_json(folder.summary, summary)
         return summary
 
@@ -291,8 +296,9 @@ class Searching:
         write_bytes(folder.table, table.to_csv(index=False).encode())
         write_bytes(folder.columns, table.to_parquet(index=False))
 
-    def _write_recipe(self, summary: Mapping[str, Any]) -> str:
-        """What the best estimator is made again from, by `fit`: a pickle would run code when it is read."""
+    def _write_best(self, summary: Mapping[str, Any], best: Any) -> str:
+        """What the best estimator is made again from, by `fit`, and itself where skops can write it: a pickle would
+        run code when it is read."""
         search, id = self._search, digest(summary["best_params"])[:12]
         certificate = {
             "id": id,
@@ -310,8 +316,12 @@ class Searching:
             "seed": search.job["seed"],
         }
         content = (json.dumps(made_again, indent=2) + "\n").encode()
-        certificate["files"] = {"estimator.json": hashlib.sha256(content).hexdigest()}
-        self._desk.folder.write_artifact(id, {"estimator.json": content}, certificate)
+        files = {"estimator.json": content}
+        if best is not None and (file := saved.written(best)):
+            files[saved.FILE] = file
+            certificate["probe"] = probe_by(best.predict, search.x, search.job["seed"])
+        certificate["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        self._desk.folder.write_artifact(id, files, certificate)
         self._desk.folder.keep_artifacts([id])
         return f"artifacts/{id}"
 

@@ -26,8 +26,8 @@ class Rows:
     def arrays(self) -> list[Array]:
         return [one for one in (self.groups, self.weights) if one is not None]
 
-    def at(self, rows: Array) -> Rows:
-        """Those of some rows."""
+    def at(self, rows: Any) -> Rows:
+        """Those of some rows, by their numbers or a slice."""
         return Rows(*(None if one is None else one[rows] for one in (self.groups, self.weights)))
 
     def fit_params(self, estimator: Any) -> dict[str, Any]:
