@@ -171,7 +171,8 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
             packages |= reader.packages
         except Exception as error:  # noqa: BLE001 - any class may fail in its own way
             problem = f"cannot be sent to another process: {type(error).__name__}: {error}"
-            faults.append(Fault(name, problem, "keep locks, open files and connections out of it"))
+            if problem not in [one.problem for one in faults]:  # a scorer may hold the estimator
+                faults.append(Fault(name, problem, "keep locks, open files and connections out of it"))
     if faults:
         raise InputError(faults)
     return packages <= OWN_PACKAGES
