@@ -425,6 +425,7 @@ def _ranked(found: Any, metric: str) -> list[Trial]:
         is_scored = math.isfinite(score)
         trial = {
             "id": digest([int(results["iter"][index]) + 1 if "iter" in results else 1, _plain(params)])[:12],
+            "number": index + 1,
             "params": _plain(params),
             "score": score if is_scored else None,
             "std": std if math.isfinite(std) else None,

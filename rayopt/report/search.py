@@ -10,6 +10,7 @@ from typing import Any
 
 from rayopt.report import trials
 from rayopt.report.formats import format_count, format_digits, format_score, format_seconds
+from rayopt.report.parallel import parallel
 
 Json = Mapping[str, Any]
 TEMPLATE = "search.html"
@@ -102,20 +103,12 @@ def figures(found: Sheet) -> list[dict[str, Any]]:
         "layout": {"xaxis": {"title": {"text": "cost, s"}, "type": "log"}, "yaxis": {"title": {"text": found.metric}}},
     }
     axes = [axis for name in found.names if (axis := _axis(name, scored))]
-    scores = [row.score for row in scored]
-    parallel = {
-        "data": [
-            {
-                "type": "parcoords",
-                "line": {"color": scores, "colorscale": "Viridis", "showscale": True},
-                "dimensions": [*axes, {"label": found.metric, "values": scores}],
-            }
-        ],
-        "layout": {},
-    }
     titled: list[tuple[str, dict[str, Any]]] = [("Score and cost", costs)]
     if axes:
-        titled.append(("Parameters", parallel))
+        scores = [float(row.score) for row in scored if row.score is not None]
+        lines = [*axes, {"label": found.metric, "values": scores}]
+        texts = [f"{row.params_text}: {row.score_text}" for row in scored]
+        titled.append(("Parameters", parallel(lines, scores, texts)))
     return [{"title": title, **figure} for title, figure in titled]
 
 

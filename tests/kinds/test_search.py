@@ -217,7 +217,8 @@ def test_the_terminal_and_the_report_know_searches(search_job: Callable[..., Pat
     assert "best accuracy" in CliRunner().invoke(cli, ["runs", "list", str(tmp_path / "runs")]).output
     assert CliRunner().invoke(cli, ["verify", str(out)]).exit_code == 0
     page = (out / "report.html").read_text()
-    assert "parcoords" in page
+    assert "Parameters</h2>" in page
+    assert "History</h2>" in page
     assert "cv_results.parquet" in page
     again = CliRunner().invoke(cli, ["report", str(out)])
     assert again.exit_code == 0
