@@ -28,7 +28,7 @@ from rayopt.runs.files import write_bytes, write_json
 from rayopt.search import saved, wrapped
 from rayopt.search.cells import Cell, Own, Result
 from rayopt.search.goals import Aim, Goal
-from rayopt.search.history import COLD, History, WarmStart
+from rayopt.search.history import COLD, History, Observation, WarmStart
 from rayopt.search.importance import importance
 from rayopt.search.rows import Rows
 from rayopt.search.runner import Means, Progress, Runner
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rayopt.search.proposed import Candidates
 
 Trial = dict[str, Any]
+LEARNT = 100  # candidates of a grid that its parameters' importance is learnt from: the work grows with their cube
 
 
 @dataclass(frozen=True)
@@ -229,10 +230,10 @@ class Searching:
         self._candidates = Candidates(asking, job["parallel"], search.metric)
         return ProposedSearchCV(search.estimator, self._candidates, **common)
 
-    def _of_proposals(self, status: str) -> dict[str, Any]:
+    def _of_proposals(self, status: str, trials: Sequence[Trial]) -> dict[str, Any]:
         """What the summary says of a strategy's proposals."""
         if self._candidates is None:
-            return {}
+            return {"importance": _importance_of_grid(self._search.job["grid"], trials) if status == "done" else {}}
         asking, space = self._candidates.asking, Space.from_settings(self._search.job["space"])
         return {
             "stopped": asking.over,
@@ -265,7 +266,7 @@ class Searching:
             "folds": int(found.n_splits_) if found is not None else None,
             "rows": len(search.x) - (len(self._test[1]) if self._test else 0),
             "test": self._graded(found),
-            **self._of_proposals(status),
+            **self._of_proposals(status, trials),
             "trials": trials,
             "cells": runner.evaluated,
             "evaluated_by": dict(runner.by),
@@ -437,6 +438,25 @@ def _ranked(found: Any, metric: str) -> list[Trial]:
             trial["resources"] = int(results["n_resources"][index])
         trials.append((index != getattr(found, "best_index_", -1), trial["rank"] or math.inf, index, trial))
     return [trial for *_, trial in sorted(trials, key=lambda one: one[:3])]
+
+
+def _importance_of_grid(grid: Any, trials: Sequence[Trial]) -> dict[str, float]:
+    """How much each parameter of a grid matters; empty for several grids, and for values that are no choices."""
+    if not isinstance(grid, Mapping):
+        return {}
+    several = {name: list(values) for name, values in grid.items() if len(values) > 1}
+    numbers = {name for name, values in several.items() if all(type(one) in (int, float) for one in values)}
+    written = {
+        name: {"choices": sorted(set(values)) if name in numbers else values, "ordered": name in numbers}
+        for name, values in several.items()
+    }
+    try:
+        space = Space.from_settings(written)
+    except InputError:
+        return {}
+    step = max(1, len(trials) // LEARNT)
+    seen = [Observation({name: one["params"][name] for name in several}, one["score"]) for one in trials[::step]]
+    return importance(space, seen)
 
 
 def _grid_count(grid: Any) -> int:

@@ -163,7 +163,8 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
         "the fit parameters": (batch.settings.get("fit_params"), batch.settings.get("score_params")),
         "the grid": [cell.parameters for cell in cells if cell.fold == 0],
     }
-    faults, packages = [], set()
+    faults: list[Fault] = []
+    packages: set[str] = set()
     for name, part in parts.items():
         try:
             reader = _Reader(io.BytesIO(dump(part)))
