@@ -45,7 +45,7 @@ def compare(found: Mapping[str, Mapping[str, Any]]) -> None:
 
     rows = []
     for folder, summary in found.items():
-        best = next((row for row in sheet(summary).rows if row.rank == 1), None)
+        best = sheet(summary).best
         rows.append(
             [folder, f"{sheet(summary).metric} {best.score_text}" if best else "-", best.params_text if best else "-"]
         )

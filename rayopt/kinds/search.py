@@ -47,8 +47,9 @@ class Job(JobSettings):
     """The fields of a `search` job: either an `estimator` with `data`, or a `job`.
 
     `grid` is for `grid`, `halving` and `random` (n_trials points drawn from its lists), `space` for all other
-    strategies. All rows of the data take part in `cv`, but for the share `test`, which grades the best one once.
-    `job` is a job file or a job: the space is over its dotted fields, `objective` a dotted name of its summary.
+    strategies. `groups` and `sample_weight` name columns of the data: for the splitter, and for the fits. All rows
+    of the data take part in `cv`, but for the share `test`, which grades the best one once. `job` is a job file or
+    a job: the space is over its dotted fields, `objective` a dotted name of its summary.
     """
 
     estimator: Recipe | None = None
@@ -68,6 +69,8 @@ class Job(JobSettings):
     n_trials: int = Field(20, ge=1, le=1_000_000)
     parallel: int = Field(1, ge=1, le=1024)
     cv: int | Part = 5
+    groups: str | None = None
+    sample_weight: str | None = None
     scoring: str | list[str] | None = None
     refit: bool | str = True
     error_score: float | Literal["nan", "raise"] = "nan"
@@ -167,6 +170,7 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
 
         return prepare_jobs(job, document, cache, read_job)
     from rayopt.data.sources import arrays
+    from rayopt.search.rows import Rows, check_rows, check_use, rows_of
     from rayopt.search.space import Space
     from rayopt.search.warmth import warmed
     from rayopt.searching import Search
@@ -175,27 +179,31 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
     faults: list[Fault] = []
     place = document.place
     estimator = cv = scoring = data = None
+    rows = Rows()
     try:
         estimator = recipe.build(job.parts, document, ("estimator",), job.seed)
         faults += checks.check_names(estimator, job.grid or job.space, place(("grid" if job.grid else "space",)))
     except InputError as error:
         faults += error.faults
     try:
-        data = arrays(job.rows, document.folder, place(("data",)))
-        faults += checks.check_data(*data, place(("data",)))
+        settings, rows = rows_of(job, document)
+        data = arrays(settings, document.folder, place(("data",)))
+        faults += checks.check_data(*data, place(("data",))) + check_rows(rows, len(data[0]), document)
     except InputError as error:
         faults += error.faults
     try:
         cv, scoring = _splitter(job, document), _scoring(job, document)
     except InputError as error:
         faults += error.faults
+    if not faults:
+        faults += check_use(rows, estimator, cv, document)
     if faults or data is None:
         raise InputError(faults)
     names = [part.use for part in recipe.parts_of(job.parts)]
     names += [name for name in _scorer_names(job) if ":" in name]
     names += [job.cv.use] if isinstance(job.cv, Part) else []
     code = sources([name for name in names if not name.startswith("sklearn.")], str(document.folder)).sha256
-    search = Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder))
+    search = Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder), rows)
     if job.space is None:
         return search
     space = Space.from_settings(job.space)

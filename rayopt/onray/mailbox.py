@@ -86,6 +86,10 @@ class Mailbox:
         events, self._events = self._events, []
         return events
 
+    async def alive_count(self) -> int:
+        """How many workers are there."""
+        return len(self._alive)
+
     async def close(self) -> None:
         self._is_closed = True
         for call in self._calls.values():

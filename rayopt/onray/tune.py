@@ -26,6 +26,7 @@ from rayopt.search.crew import Crew, Event, Lost
 
 IDLE_S = 300.0  # how long a crew on somebody else's Ray waits for the next search
 LOOK_S = 0.5  # how often it looks whether others wait for the CPUs that it holds
+START_S = 30.0  # how long trials may take to be there after a search that has not needed them
 UNFIT = 5
 
 
@@ -104,13 +105,19 @@ class TuneCrew:
 
     def _rest(self) -> None:
         """Waits for the next search, and leaves when that takes too long or others wait for the CPUs."""
-        until = time.monotonic() + IDLE_S
+        start = time.monotonic()
         with contextlib.suppress(Exception):  # of a Ray that is gone
-            while time.monotonic() < until and not others_wait():
+            while not self._should_leave(time.monotonic() - start):
                 if self._wanted.wait(LOOK_S):
                     return
         if kept.leave(self):
             self.end()
+
+    def _should_leave(self, rested_s: float) -> bool:
+        """As long as trials are still to come, it may be they that wait for CPUs."""
+        if ray.get(self._mailbox.alive_count.remote()) < self.count:
+            return rested_s > START_S
+        return rested_s > IDLE_S or others_wait()
 
     def end(self) -> None:
         if self._is_closed:

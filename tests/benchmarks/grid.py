@@ -29,8 +29,8 @@ import psutil
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 ROOT = Path(__file__).parent.parent.parent
-BUDGET_S = 150.0  # for one job of one start
-JOIN_S = 60.0  # for Tune's trials to be there
+BUDGET_S = 60.0  # for one job of one start
+JOIN_S = 30.0  # for Tune's trials to be there
 ROUNDS = {"quick": 7, "middle": 3, "prefix": 5}
 TARGETS = {"warm": {"quick": 1.0, "middle": 1.0, "prefix": 0.28}, "fresh": {"quick": 0.5, "middle": 1.0, "prefix": 0.5}}
 COMPARED = ("mean_test_score", "std_test_score", "rank_test_score")
@@ -174,7 +174,7 @@ def _measured_alone(which: str, name: str) -> Measured:
     command = [sys.executable, __file__, "--one", which, name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     before = os.times()
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=4 * BUDGET_S)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=10 * BUDGET_S)
     after = os.times()
     seconds, by, found = json.loads(done.stdout.splitlines()[-1])
     cpu_s = after.children_user - before.children_user + after.children_system - before.children_system
