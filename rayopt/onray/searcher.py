@@ -221,7 +221,7 @@ def _fly(
 
     def measured(step: int, metrics: Mapping[str, float]) -> bool:
         value = early.value(metrics) if early else None
-        plain = {name: float(one) for name, one in metrics.items()}
+        plain = {name: float(one) for name, one in metrics.items() if isinstance(one, int | float)}
         tune.report(plain if value is None else {**plain, STEP: step, VALUE: value})
         return value is not None and bool(ray.get(referee.judge.remote(key, step, value)))
 
