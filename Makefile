@@ -45,6 +45,8 @@ bench-grid: .venv/bench.stamp  ## time grid searches beside scikit-learn's own o
 
 bench-bayes: .venv/bench.stamp  ## regret of the Bayesian search beside Optuna's
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes --flying 2 4
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes --problems hartmann6 mixed --seeds 5 --cpu
 
 bench-train: .venv/bench.stamp  ## training beside loops by hand: one worker, two, start, reports, and twenty kills
 	@.venv/bin/python tests/benchmarks/train_engine.py

@@ -16,6 +16,7 @@ _HOME = {
     "RayoptError": "rayopt.errors",
     "StepError": "rayopt.errors",
     "WorkError": "rayopt.errors",
+    "load_estimator": "rayopt.estimators",
     "run": "rayopt.api",
 }
 
@@ -30,6 +31,7 @@ __all__ = [
     "RayoptError",
     "StepError",
     "WorkError",
+    "load_estimator",
     "run",
 ]
 

@@ -17,6 +17,7 @@ from rayopt.loading import Loaded, load
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.search.crew import Crew
+from rayopt.search.hosts import TrialHost
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
 
@@ -54,7 +55,8 @@ def run(
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
             log = Logged(watcher or Silent())
-            desk = Desk(opener(address), _place(address), store, log, folder, *crew(address), open_host=host(address))
+            means = (opener(address), _place(address), store, log, folder)
+            desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
             return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
@@ -126,6 +128,19 @@ def crew(address: str | None) -> tuple[Callable[[], Crew] | None, bool]:
 
     runs = address is not None or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
     return open_crew, bool(runs)
+
+
+def trials(address: str | None) -> Callable[[float | None], TrialHost] | None:
+    """What starts the host of a search's trials at an address, once they are needed."""
+    if address == IN_PROCESS:
+        return None
+
+    def open_trials(deadline_s: float | None) -> TrialHost:
+        from rayopt.onray.searcher import OnTune
+
+        return OnTune(address, deadline_s)
+
+    return open_trials
 
 
 def host(address: str | None) -> Callable[[Mapping[str, float], str], Host] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from rayopt.data.rows import Columns, Rows, arrays_of
-from rayopt.errors import StepError, input_error
+from rayopt.errors import InputError, StepError, input_error
 from rayopt.models.onnx_model import CERTIFICATE, predict_all, session
 from rayopt.records import Artifact
 from rayopt.runs.folder import RunFolder
+from rayopt.search import saved
 
 ROWS = 2
 MAX_FEATURES = 1024
@@ -42,6 +44,19 @@ def probe(artifact: Artifact, rows: Rows, seed: int) -> dict[str, Any]:
     return {**told, "outputs": [_written(one) for one in outputs]}
 
 
+def probe_by(predict: Callable[[Array], Any], rows: Array, seed: int) -> dict[str, Any]:
+    """The same of an estimator, whose outputs may be labels; None where it gives none on such inputs."""
+    told = {"seed": seed, "inputs": {name: _range(array) for name, array in arrays_of(rows).items()}}
+    return {**told, "outputs": _predicted(predict, told)}
+
+
+def _predicted(predict: Callable[[Array], Any], told: dict[str, Any]) -> Any:
+    try:
+        return np.asarray(predict(arrays_of(_inputs(told))[""])).tolist()
+    except Exception:  # noqa: BLE001 - an estimator may refuse what is made up
+        return None
+
+
 def _written(outputs: Array) -> Any:
     written = outputs.astype(object)
     written[~np.isfinite(outputs)] = None
@@ -63,6 +78,8 @@ def verify_folder(path: Path) -> list[Finding]:
     """Checks every model of a run folder; raises InputError where there is nothing to check."""
     folder = RunFolder(path)
     summary = folder.read_summary()
+    if summary["kind"] == "search" and summary.get("path"):
+        return [_verify_estimator(folder.path / str(summary["path"]))]
     rows = [summary.get("baseline"), *summary.get("front", ()), *summary.get("candidates", ())]  # a search has none
     named = {row["id"]: row for row in rows if row}
     wanted = {id: row["sha256"] for id, row in named.items() if row["path"]}
@@ -72,11 +89,24 @@ def verify_folder(path: Path) -> list[Finding]:
 
 
 def _verify(folder: Path, id: str, sha256: str) -> Finding:
+    read = _files(folder, id)
+    if isinstance(read, Finding):
+        return read
+    certificate, files = read
+    artifact = Artifact("onnx", files)
+    if artifact.sha256 != sha256 or certificate.get("sha256") != sha256:
+        return Finding(id, "its certificate and the summary name different files")
+    if "probe" not in certificate:
+        return Finding(id, "its certificate cannot be read (KeyError)")
+    return _rerun(artifact, id, certificate["probe"])
+
+
+def _files(folder: Path, id: str) -> tuple[dict[str, Any], dict[str, bytes]] | Finding:
+    """The certificate and the files that it names, unchanged; else what is wrong with them."""
     try:
         certificate = json.loads((folder / CERTIFICATE).read_bytes())
         wanted = dict(certificate["files"])
         files = {name: (folder / name).read_bytes() for name in wanted}
-        told = dict(certificate["probe"])
     except FileNotFoundError as error:
         return Finding(id, f"{Path(str(error.filename)).name} is missing")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -84,14 +114,43 @@ def _verify(folder: Path, id: str, sha256: str) -> Finding:
     changed = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != wanted[name]]
     if changed:
         return Finding(id, f"{', '.join(changed)} is not what was measured: its hash differs")
-    artifact = Artifact("onnx", files)
-    if artifact.sha256 != sha256 or certificate["sha256"] != sha256:
-        return Finding(id, "its certificate and the summary name different files")
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
     extra = sorted(there - {str(Path(name)) for name in files} - {CERTIFICATE})
     if extra:
         return Finding(id, f"{', '.join(extra)} does not belong there")
-    return _rerun(artifact, id, told)
+    return certificate, files
+
+
+def _verify_estimator(folder: Path) -> Finding:
+    """The best estimator of a search: its files, and that it predicts what it did.
+
+    The latter where skops is installed and all is of types that are known: those of others may run code.
+    """
+    read = _files(folder, folder.name)
+    if isinstance(read, Finding):
+        return read
+    certificate, files = read
+    if saved.FILE not in files or not saved.is_installed():
+        return Finding(folder.name)
+    try:
+        if saved.foreign_types(files[saved.FILE], saved.FILE):
+            return Finding(folder.name)
+        estimator = saved.read(files[saved.FILE], saved.FILE)
+        told = certificate["probe"]
+        wanted, got = told["outputs"], _predicted(estimator.predict, told)
+    except InputError as error:
+        return Finding(folder.name, str(error))
+    except (KeyError, TypeError, ValueError) as error:
+        return Finding(folder.name, f"its certificate cannot be read ({type(error).__name__})")
+    same = wanted == got or _are_close(wanted, got)
+    return Finding(folder.name, "" if same else "its outputs differ from those that were recorded")
+
+
+def _are_close(wanted: Any, got: Any) -> bool:
+    try:
+        return bool(np.allclose(np.asarray(wanted, dtype=float), np.asarray(got, dtype=float), rtol=1e-6))
+    except (TypeError, ValueError):  # labels are equal or not
+        return False
 
 
 def _rerun(artifact: Artifact, id: str, told: dict[str, Any]) -> Finding:

@@ -29,6 +29,7 @@ from rayopt.records import ONE_CPU, Need
 from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.folder import RunFolder
 from rayopt.search.crew import Crew
+from rayopt.search.hosts import TrialHost
 from rayopt.watch import Watcher
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Desk:
 
     open_crew: makes the workers of a search, None where all is done in this process; ray_runs: whether their Ray is
     there already. open_host: makes what trains with several workers, given what each of them asks for and how they
-    share a model; None where there is this process alone.
+    share a model. open_trials: starts what runs whole trials of a search, given a limit of seconds for each. None
+    where there is this process alone.
     """
 
     open_backend: Callable[[], Backend]
@@ -106,6 +108,7 @@ class Desk:
     open_crew: Callable[[], Crew] | None = None
     ray_runs: bool = False
     open_host: Callable[[Mapping[str, float], str], Host] | None = None
+    open_trials: Callable[[float | None], TrialHost] | None = None
 
 
 @dataclass

@@ -10,25 +10,38 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from rayopt.certificates import probe_by
 from rayopt.engine import Desk
 from rayopt.errors import InputError, WorkError, input_error
 from rayopt.measure.machine import machine
+from rayopt.proposing import asking_of
 from rayopt.records import digest
 from rayopt.runs import journal
 from rayopt.runs.files import write_bytes, write_json
-from rayopt.search import wrapped
+from rayopt.search import saved, wrapped
 from rayopt.search.cells import Cell, Own, Result
+from rayopt.search.goals import Aim, Goal
+from rayopt.search.history import COLD, History, Observation, WarmStart
+from rayopt.search.importance import importance
+from rayopt.search.rows import Rows
 from rayopt.search.runner import Means, Progress, Runner
+from rayopt.search.space import Space
 from rayopt.search.store import CachedCells
 from rayopt.tasks import versions
 from rayopt.watch import Watcher
 
+if TYPE_CHECKING:
+    from rayopt.search.proposed import Candidates
+
 Trial = dict[str, Any]
+LEARNT = 100  # candidates of a grid that its parameters' importance is learnt from: the work grows with their cube
 
 
 @dataclass(frozen=True)
@@ -43,14 +56,18 @@ class Search:
     scoring: Any
     code: str
     folder: str
+    rows: Rows = field(default_factory=Rows)
+    warm: WarmStart = COLD
+
+    @property
+    def aim(self) -> Aim:
+        return Aim((Goal(metric=self.title),), {})
 
     @cached_property
     def data_sha256(self) -> str:
-        import numpy as np
-
         total = hashlib.sha256()
-        for array in (self.x, self.y):
-            array = np.ascontiguousarray(array)
+        for array in (self.x, self.y, *self.rows.arrays()):
+            array = np.ascontiguousarray(array if array.dtype.kind != "O" else array.astype(str))
             total.update(f"{array.shape} {array.dtype.str}".encode() + array.tobytes())
         return total.hexdigest()
 
@@ -61,7 +78,17 @@ class Search:
     @property
     def context(self) -> str:
         """All that decides a cell's result but its parameters and rows."""
-        names = ("estimator", "scoring", "error_score", "return_train_score", "seed", "test", "data")
+        names = (
+            "estimator",
+            "scoring",
+            "error_score",
+            "return_train_score",
+            "seed",
+            "test",
+            "data",
+            "groups",
+            "sample_weight",
+        )
         return digest([{name: self.job[name] for name in names}, self.code, self.data_sha256, versions()])
 
     @property
@@ -79,6 +106,27 @@ class Search:
         named = self.job["scoring"]
         return str(named) if isinstance(named, str) else "score"
 
+    def split(self) -> tuple[Any, Any]:
+        """Which rows take part, and which are the test's (None for none); raises InputError."""
+        if not self.job["test"]:
+            return slice(None), None
+        try:
+            taken, test = self._taken_and_test()
+        except ValueError as error:
+            raise input_error("test", f"cannot be split off: {error}", "give another share, or none") from error
+        return taken, test
+
+    def _taken_and_test(self) -> Any:
+        """Those of a group stay together, else classes are in both in the same shares."""
+        from sklearn.base import is_classifier
+        from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+        seed, share, groups = self.job["seed"], self.job["test"], self.rows.groups
+        if groups is not None:
+            return next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(self.x, groups=groups))
+        by_class = self.y if is_classifier(self.estimator) else None
+        return train_test_split(np.arange(len(self.y)), test_size=share, random_state=seed, stratify=by_class)
+
     def plan(self) -> dict[str, Any]:
         data = {"sha256": self.data_sha256, "shape": list(self.x.shape[1:]), "rows": {"all": len(self.x)}}
         return {"job": self.job, "metric": self.title, "data": data, "estimator": repr(self.estimator)}
@@ -90,18 +138,21 @@ class Searching:
     def __init__(self, search: Search, desk: Desk) -> None:
         self._search, self._desk = search, desk
         self._told = Told(search, desk)
+        self._candidates: Candidates | None = None
         self._test: tuple[Any, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends."""
         start = time.perf_counter()
-        x, y = self._rows()
+        x, y, params = self._rows()
         found = self._sklearn_search(len(y))
-        runner = Runner(self._means(), CachedCells(self._desk.cache, self._search.context), self._told)
+        runner = Runner(
+            self._means(), CachedCells(self._desk.cache, self._search.context), self._told, self._candidates
+        )
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                wrapped.fit(found, runner, x, y)
+                wrapped.fit(found, self._evaluate(runner), x, y, **params)
         except KeyboardInterrupt:
             self._write("interrupted", time.perf_counter() - start, None, runner)
             raise
@@ -117,22 +168,20 @@ class Searching:
             self._told.note(f"{one.category.__name__}: {one.message}")
         return self._write("done", time.perf_counter() - start, found, runner)
 
-    def _rows(self) -> tuple[Any, Any]:
-        """The rows that take part; those of the test share are put aside."""
-        search = self._search
-        if not search.job["test"]:
-            return search.x, search.y
-        from sklearn.base import is_classifier
-        from sklearn.model_selection import train_test_split
+    def _evaluate(self, runner: Runner) -> wrapped.Evaluate:
+        if self._candidates is None:
+            return runner
+        from rayopt.search.proposed import Flown
 
-        by_class = search.y if is_classifier(search.estimator) else None
-        seed, share = search.job["seed"], search.job["test"]
-        try:
-            parts = train_test_split(search.x, search.y, test_size=share, random_state=seed, stratify=by_class)
-        except ValueError as error:
-            raise input_error("test", f"cannot be split off: {error}", "give another share, or none") from error
-        x, self._test = parts[0], (parts[1], parts[3])
-        return x, parts[2]
+        return Flown(runner, self._candidates)
+
+    def _rows(self) -> tuple[Any, Any, dict[str, Any]]:
+        """The rows that take part, and what `fit` is told of each; those of the test share are put aside."""
+        search = self._search
+        taken, test = search.split()
+        if test is not None:
+            self._test = search.x[test], search.y[test]
+        return search.x[taken], search.y[taken], search.rows.at(taken).fit_params(search.estimator)
 
     def _means(self) -> Means:
         search, desk = self._search, self._desk
@@ -168,24 +217,29 @@ class Searching:
         return GridSearchCV(search.estimator, job["grid"], **common)
 
     def _proposed(self, common: Mapping[str, Any]) -> Any:
-        """A search whose candidates a strategy proposes, one after another or a few at a time."""
-        from rayopt import strategies
-        from rayopt.search.history import Observation
-        from rayopt.search.proposed import ProposedSearchCV
-        from rayopt.search.space import Space
+        """A search whose candidates a strategy proposes, several in flight."""
+        from rayopt.search.proposed import Candidates, ProposedSearchCV
 
-        job = self._search.job
-        strategy = strategies.find(job["strategy"], "strategy")
-        space = Space.from_settings(job["space"])
-        options = strategy.Options.model_validate(job["options"])
+        search, job = self._search, self._search.job
+        history = History(self._desk.folder.observations)
+        history.begin(search.aim.about())
+        for line in search.warm.left_out:
+            self._told.note(f"warm start without {line}")
+        self._told.expect(job["n_trials"])
+        asking = asking_of(job, Space.from_settings(job["space"]), history, search.aim, search.warm)
+        self._candidates = Candidates(asking, job["parallel"], search.metric)
+        return ProposedSearchCV(search.estimator, self._candidates, **common)
 
-        def propose(history: Sequence[tuple[Mapping[str, Any], float]], pending: Sequence[Mapping[str, Any]]) -> Any:
-            seen = [Observation(dict(params), None if math.isnan(value) else value) for params, value in history]
-            return strategy.propose(space, seen, list(pending), job["seed"], options)
-
-        return ProposedSearchCV(
-            self._search.estimator, propose, n_trials=job["n_trials"], parallel=job["parallel"], **common
-        )
+    def _of_proposals(self, status: str, trials: Sequence[Trial]) -> dict[str, Any]:
+        """What the summary says of a strategy's proposals."""
+        if self._candidates is None:
+            return {"importance": _importance_of_grid(self._search.job["grid"], trials) if status == "done" else {}}
+        asking, space = self._candidates.asking, Space.from_settings(self._search.job["space"])
+        return {
+            "stopped": asking.over,
+            "warm_start": len(self._search.warm.observations),
+            "importance": importance(space, asking.observations) if status == "done" else {},
+        }
 
     def _write(
         self, status: str, seconds: float, found: Any, runner: Runner, reason: str | None = None
@@ -195,7 +249,7 @@ class Searching:
         if status != "done" and self._was_done():
             return folder.read_summary()
         trials = self._told.trials() if found is None else _ranked(found, search.metric)
-        best = next((trial for trial in trials if trial["rank"] == 1), None)
+        best = trials[0] if trials and trials[0]["rank"] is not None else None
         summary = {
             "kind": "search",
             "name": search.job["name"],
@@ -212,14 +266,16 @@ class Searching:
             "folds": int(found.n_splits_) if found is not None else None,
             "rows": len(search.x) - (len(self._test[1]) if self._test else 0),
             "test": self._graded(found),
+            **self._of_proposals(status, trials),
             "trials": trials,
             "cells": runner.evaluated,
+            "evaluated_by": dict(runner.by),
             "path": None,
             "environment": {**machine(), "versions": versions()},
         }
         if found is not None:
             self._write_tables(found)
-            summary["path"] = self._write_recipe(summary)
+            summary["path"] = self._write_best(summary, getattr(found, "best_estimator_", None))
         write_json(folder.summary, summary)
         return summary
 
@@ -241,8 +297,9 @@ class Searching:
         write_bytes(folder.table, table.to_csv(index=False).encode())
         write_bytes(folder.columns, table.to_parquet(index=False))
 
-    def _write_recipe(self, summary: Mapping[str, Any]) -> str:
-        """What the best estimator is made again from, by `fit`: a pickle would run code when it is read."""
+    def _write_best(self, summary: Mapping[str, Any], best: Any) -> str:
+        """What the best estimator is made again from, by `fit`, and itself where skops can write it: a pickle would
+        run code when it is read."""
         search, id = self._search, digest(summary["best_params"])[:12]
         certificate = {
             "id": id,
@@ -260,8 +317,12 @@ class Searching:
             "seed": search.job["seed"],
         }
         content = (json.dumps(made_again, indent=2) + "\n").encode()
-        certificate["files"] = {"estimator.json": hashlib.sha256(content).hexdigest()}
-        self._desk.folder.write_artifact(id, {"estimator.json": content}, certificate)
+        files = {"estimator.json": content}
+        if best is not None and (file := saved.written(best)):
+            files[saved.FILE] = file
+            certificate["probe"] = probe_by(best.predict, search.x, search.job["seed"])
+        certificate["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        self._desk.folder.write_artifact(id, files, certificate)
         self._desk.folder.keep_artifacts([id])
         return f"artifacts/{id}"
 
@@ -284,7 +345,7 @@ class Told(Progress):
         self._lock = threading.Lock()
         self._open: dict[int, list[tuple[Result, bool]]] = {}
         self._folds = 0
-        self._count = self._ended = self._round = 0
+        self._expected = self._count = self._ended = self._round = 0
         self._done: list[Trial] = []
         self._best: float | None = None
 
@@ -295,11 +356,15 @@ class Told(Progress):
         ranked = [{**one, "rank": rank} for rank, one in enumerate(scored, start=1)]
         return [*ranked, *({**one, "rank": None} for one in unscored)]
 
+    def expect(self, count: int) -> None:
+        """There will be so many candidates, though they are not known yet."""
+        self._expected = count
+
     def round_read(self, cells: Sequence[Cell]) -> None:
         self._round += 1
         self._open = {}
         self._folds = len({cell.fold for cell in cells})
-        self._count += len(cells) // max(1, self._folds)
+        self._count = max(self._expected, self._count + len(cells) // max(1, self._folds))
         self._watcher.planned(self._count)
 
     def crew_joined(self, name: str, seconds: float) -> None:
@@ -352,7 +417,7 @@ class Told(Progress):
 
 
 def _ranked(found: Any, metric: str) -> list[Trial]:
-    """scikit-learn's results as rows, best first."""
+    """scikit-learn's results with its ranks; the one that it chose first (of halving, the best of the last round)."""
     results = found.cv_results_
     trials = []
     for index, params in enumerate(results["params"]):
@@ -361,6 +426,7 @@ def _ranked(found: Any, metric: str) -> list[Trial]:
         is_scored = math.isfinite(score)
         trial = {
             "id": digest([int(results["iter"][index]) + 1 if "iter" in results else 1, _plain(params)])[:12],
+            "number": index + 1,
             "params": _plain(params),
             "score": score if is_scored else None,
             "std": std if math.isfinite(std) else None,
@@ -371,10 +437,26 @@ def _ranked(found: Any, metric: str) -> list[Trial]:
         if "n_resources" in results:
             trial["resources"] = int(results["n_resources"][index])
         trials.append((index != getattr(found, "best_index_", -1), trial["rank"] or math.inf, index, trial))
-    best_first = [trial for *_, trial in sorted(trials, key=lambda one: one[:3])]
-    if best_first and "iter" in results and best_first[0]["rank"] is not None:
-        best_first[0]["rank"] = 1  # of the last round, which is the one that counts
-    return best_first
+    return [trial for *_, trial in sorted(trials, key=lambda one: one[:3])]
+
+
+def _importance_of_grid(grid: Any, trials: Sequence[Trial]) -> dict[str, float]:
+    """How much each parameter of a grid matters; empty for several grids, and for values that are no choices."""
+    if not isinstance(grid, Mapping):
+        return {}
+    several = {name: list(values) for name, values in grid.items() if len(values) > 1}
+    numbers = {name for name, values in several.items() if all(type(one) in (int, float) for one in values)}
+    written = {
+        name: {"choices": sorted(set(values)) if name in numbers else values, "ordered": name in numbers}
+        for name, values in several.items()
+    }
+    try:
+        space = Space.from_settings(written)
+    except InputError:
+        return {}
+    step = max(1, len(trials) // LEARNT)
+    seen = [Observation({name: one["params"][name] for name in several}, one["score"]) for one in trials[::step]]
+    return importance(space, seen)
 
 
 def _grid_count(grid: Any) -> int:

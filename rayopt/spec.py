@@ -110,6 +110,29 @@ def override(document: Document, assignments: Sequence[str]) -> Document:
     return Document(data, document.source, document.folder, document.lines, overridden)
 
 
+def replaced(document: Document, values: Mapping[str, Any]) -> Document:
+    """The document with other values at dotted names; raises InputError for each at which there can be none."""
+    data, overridden, faults = _copied(document.data), dict(document.overridden), []
+    for dotted, value in values.items():
+        try:
+            overridden[_assign(data, dotted, value)] = f"{dotted}={value}"
+        except LookupError as error:
+            faults.append(Fault(dotted, str(error.args[0]), "name a field of the job"))
+    if faults:
+        raise InputError(faults)
+    return Document(data, document.source, document.folder, document.lines, overridden)
+
+
+def part(document: Document, location: Location) -> Document:
+    """The mapping at a location as a document of its own, whose lines are still those of the file."""
+    data: Any = document.data
+    for key in location:
+        data = data[key]
+    depth = len(location)
+    lines = {at[depth:]: line for at, line in document.lines.items() if at[:depth] == location}
+    return Document(data, document.source, document.folder, lines)
+
+
 def validate(cls: type[M], data: Any, document: Document, prefix: Location = ()) -> tuple[M | None, list[Fault]]:
     """`data` as a `cls`, or None and all that is wrong with it, each with its line."""
     try:

@@ -19,12 +19,14 @@ class HyperparameterOptimizer:
 
     model, param_grid, cv, scoring, refit, error_score, return_train_score: as GridSearchCV takes them.
     backend: `auto` begins in this process and has others join where they pay: a Ray that runs already at once, child
-    processes and a Ray of its own where enough is left to do; `ray` waits for a Ray; `local` stays on this machine,
-    and with `deadline_s=None` the model's code is run in this process. address: a Ray cluster's.
+    processes and a Ray of its own where enough is left to do; `ray` waits for a Ray and evaluates on it alone, which
+    keeps the model's code out of this process but for the refit; `local` stays on this machine, and with
+    `deadline_s=None` in this process. address: a Ray cluster's.
     deadline_s: how long one evaluation may take before it is ended and scored by `error_score`.
     share_prefixes: fit the steps of pipelines that candidates share once in each process.
     confirm_large: search even a grid of more than 100,000 candidates.
-    After a search, `search_` is the fitted scikit-learn object and `evaluated_` says how many cells were done where.
+    After a search, `search_` is the fitted scikit-learn object and `evaluated_` says how many cells were done where,
+    `evaluated_by_` by whom.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class HyperparameterOptimizer:
         self._progress = progress
         self.search_: Any = None
         self.evaluated_: dict[str, int] = {}
+        self.evaluated_by_: dict[str, int] = {}
 
     def grid_search(self, x: Any, y: Any = None, **fit_params: Any) -> Found:
         """Every point of the grid; the answers of GridSearchCV. fit_params: as its `fit` takes them, `groups` too."""
@@ -96,7 +99,7 @@ class HyperparameterOptimizer:
             self.search_ = wrapped.fit(search, runner, x, y, **fit_params)
         finally:
             runner.close()
-        self.evaluated_ = runner.evaluated
+        self.evaluated_, self.evaluated_by_ = runner.evaluated, dict(runner.by)
         return {
             "best_params": getattr(search, "best_params_", None),
             "best_score": getattr(search, "best_score_", None),
@@ -106,12 +109,14 @@ class HyperparameterOptimizer:
     def _means(self) -> Means:
         if self._backend == "local":
             return Means(deadline_s=self._deadline_s, share_prefixes=self._share, in_process=True)
-        return means(self._address, self._deadline_s, self._share, wait_for_ray=self._backend == "ray")
+        return means(self._address, self._deadline_s, self._share, ray_alone=self._backend == "ray")
 
 
-def means(address: str | None, deadline_s: float | None, share_prefixes: bool, wait_for_ray: bool = False) -> Means:
+def means(address: str | None, deadline_s: float | None, share_prefixes: bool, ray_alone: bool = False) -> Means:
     """Who may evaluate with a Ray at `address`: None for the one that the caller has started, else one of its own."""
     if find_spec("ray") is None:
+        if ray_alone:
+            raise input_error("backend", "Ray is not installed", "install ray, or take backend='local'")
         return Means(deadline_s=deadline_s, share_prefixes=share_prefixes)
     open_ray, runs = crew(address)
-    return Means(open_ray, runs or wait_for_ray, deadline_s=deadline_s, share_prefixes=share_prefixes)
+    return Means(open_ray, runs, ray_alone, deadline_s=deadline_s, share_prefixes=share_prefixes)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
+BOWL_SPACE = {
+    "loss.temperature": {"low": 0.5, "high": 10, "log": True},
+    "loss.alpha": {"low": 0, "high": 1},
+    "width": {"low": 14, "high": 30, "int": True},
+}
 JOBS = Path(__file__).parent.parent / "jobs"
 
+settings.register_profile("any machine", deadline=None)  # timings decide no test
+settings.load_profile("any machine")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
@@ -53,6 +62,31 @@ def small_job(tmp_path: Path, points: tuple[np.ndarray, np.ndarray]) -> Callable
         path = place / "job.yaml"
         path.write_text(yaml.safe_dump({key: value for key, value in job.items() if value is not None}))
         return path
+
+    return write
+
+
+@pytest.fixture
+def bowl_search(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a search of the bowl with the kind beside it; keyword arguments replace its fields, None drops them."""
+
+    def write(inner: dict[str, Any] | None = None, **fields: Any) -> Path:
+        import yaml
+
+        place = tmp_path / "job"
+        shutil.copytree(Path(__file__).parent / "bowl", place / "bowl", dirs_exist_ok=True)
+        (place / "inner.yaml").write_text(yaml.safe_dump({"kind": "bowl.kind", "name": "bowl", **(inner or {})}))
+        job = {
+            "kind": "search",
+            "name": "bowls",
+            "job": "inner.yaml",
+            "space": BOWL_SPACE,
+            "objective": "metrics.accuracy",
+            "n_trials": 12,
+            **fields,
+        }
+        (place / "search.yaml").write_text(yaml.safe_dump({key: one for key, one in job.items() if one is not None}))
+        return place / "search.yaml"
 
     return write
 

@@ -23,12 +23,18 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
     if rows:
         show_table(["rank", found.metric, "cost", "parameters"], rows[:SHOWN])
         if len(rows) > SHOWN:
-            click.echo(f"and {len(rows) - SHOWN} more in {folder / 'cv_results.csv'}")
-    failed = sum(row.rank is None for row in found.rows)
+            table = "trials.csv" if summary.get("searched") else "cv_results.csv"
+            click.echo(f"and {len(rows) - SHOWN} more in {folder / table}")
+    failed = sum(row.score is None for row in found.rows)
     cells = summary.get("cells") or {}
     cached = f", {cells['cached']} of {sum(cells.values())} evaluations from the cache" if cells.get("cached") else ""
     tried = format_count(len(found.rows), "candidate")
     click.echo(f"{tried}, {failed} without a score{cached}; {format_seconds(summary['seconds'])}")
+    broken = sum(row.rank is None and row.score is not None for row in found.rows)
+    if broken:
+        click.echo(f"{broken} of them outside of the constraints")
+    if summary.get("stopped"):
+        click.echo(f"stopped: {summary['stopped']}")
     click.echo(headline(summary))
     click.echo(f"report: {folder / 'report.html'}")
 
@@ -39,7 +45,7 @@ def compare(found: Mapping[str, Mapping[str, Any]]) -> None:
 
     rows = []
     for folder, summary in found.items():
-        best = next((row for row in sheet(summary).rows if row.rank == 1), None)
+        best = sheet(summary).best
         rows.append(
             [folder, f"{sheet(summary).metric} {best.score_text}" if best else "-", best.params_text if best else "-"]
         )

@@ -1,24 +1,32 @@
-"""The kind `search`: an estimator and a grid or space in; the best parameters out, with scikit-learn's answers."""
+"""The kind `search`: an estimator and a grid or space in; the best parameters out, with scikit-learn's answers.
+
+Or another job and a space over its fields in (`rayopt.inner`); the fields out with which it comes out best.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rayopt import plugins
+from rayopt import inner, plugins
 from rayopt.data import settings as data_settings
 from rayopt.data.settings import DataSettings
 from rayopt.errors import Fault, InputError, did_you_mean, input_error
-from rayopt.kinds import JobSettings
+from rayopt.kinds import JobSettings, read_job
 from rayopt.search import checks, recipe
+from rayopt.search.goals import Bound, Goal
 from rayopt.search.recipe import Part, Recipe
+from rayopt.search.rungs import EarlyStop
+from rayopt.search.stopping import Stop
 from rayopt.spec import Document, Settings, validate
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
     from rayopt.runs.cache import Cache
     from rayopt.searching import Search
+    from rayopt.trials import JobSearch
 
 OWN_STRATEGIES = ("grid", "halving", "random")
 CONFIRM = "make it smaller, use `strategy: random`, or confirm it: --set confirm_large=true"
@@ -36,14 +44,23 @@ class HalvingSettings(Settings):
 
 
 class Job(JobSettings):
-    """The fields of a `search` job.
+    """The fields of a `search` job: either an `estimator` with `data`, or a `job`.
 
     `grid` is for `grid`, `halving` and `random` (n_trials points drawn from its lists), `space` for all other
-    strategies. All rows of the data take part in `cv`, but for the share `test`, which grades the best one once.
+    strategies. `groups` and `sample_weight` name columns of the data: for the splitter, and for the fits. All rows
+    of the data take part in `cv`, but for the share `test`, which grades the best one once. `job` is a job file or
+    a job: the space is over its dotted fields, `objective` a dotted name of its summary.
     """
 
-    estimator: Recipe
-    data: DataSettings
+    estimator: Recipe | None = None
+    data: DataSettings | None = None
+    job: str | dict[str, Any] | None = None
+    objective: str | Annotated[list[Goal], Field(min_length=1, max_length=8)] | None = None
+    direction: Literal["max", "min"] = "max"
+    constraints: dict[str, Bound] = Field({})
+    early_stop: EarlyStop | None = None
+    stop: Stop = Stop()
+    warm_start: str | None = None
     grid: dict[str, Any] | list[dict[str, Any]] | None = None
     space: dict[str, Any] | None = None
     strategy: str = "grid"
@@ -52,6 +69,8 @@ class Job(JobSettings):
     n_trials: int = Field(20, ge=1, le=1_000_000)
     parallel: int = Field(1, ge=1, le=1024)
     cv: int | Part = 5
+    groups: str | None = None
+    sample_weight: str | None = None
     scoring: str | list[str] | None = None
     refit: bool | str = True
     error_score: float | Literal["nan", "raise"] = "nan"
@@ -61,10 +80,32 @@ class Job(JobSettings):
     share_prefixes: bool = True
     confirm_large: bool = False
 
+    @property
+    def parts(self) -> Recipe:
+        """The estimator, where the search is of one."""
+        return self.estimator or []
+
+    @property
+    def rows(self) -> DataSettings:
+        """The data of the estimator, where the search is of one."""
+        assert self.data is not None  # noqa: S101 - `check` has asked
+        return self.data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strategy_of_jobs(cls, given: Any) -> Any:
+        """A job has no grid: its fields are searched by `bayes` where nothing else is said."""
+        return {"strategy": "bayes", **given} if isinstance(given, dict) and "job" in given else given
+
 
 def check(job: Job, document: Document) -> list[Fault]:
     """Faults of estimator, data, grid and strategy that show without importing or loading anything."""
-    faults = recipe.check(job.estimator, document, ("estimator",)) + data_settings.check(job.data, document)
+    faults = inner.faults_of_fields(job, document)
+    if faults:
+        return faults
+    if job.job is not None:
+        return inner.check(job, document, read_job)
+    faults = recipe.check(job.parts, document, ("estimator",)) + data_settings.check(job.rows, document)
     faults += _strategy_faults(job, document)
     if job.grid is not None:
         confirmed = job.confirm_large or job.strategy == "random"
@@ -122,41 +163,62 @@ def _strategies() -> list[str]:
         return []
 
 
-def prepare(job: Job, document: Document, cache: Cache) -> Search:
-    """Makes the estimator and loads the data; raises InputError with the faults of all."""
+def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
+    """Makes the estimator and loads the data, or what the searched job names; raises InputError with all faults."""
+    if job.job is not None:
+        from rayopt.trials import prepare as prepare_jobs
+
+        return prepare_jobs(job, document, cache, read_job)
     from rayopt.data.sources import arrays
+    from rayopt.search.rows import Rows, check_rows, check_use, rows_of
+    from rayopt.search.space import Space
+    from rayopt.search.warmth import warmed
     from rayopt.searching import Search
     from rayopt.tasks import sources
 
     faults: list[Fault] = []
     place = document.place
     estimator = cv = scoring = data = None
+    rows = Rows()
     try:
-        estimator = recipe.build(job.estimator, document, ("estimator",), job.seed)
+        estimator = recipe.build(job.parts, document, ("estimator",), job.seed)
         faults += checks.check_names(estimator, job.grid or job.space, place(("grid" if job.grid else "space",)))
     except InputError as error:
         faults += error.faults
     try:
-        data = arrays(job.data, document.folder, place(("data",)))
-        faults += checks.check_data(*data, place(("data",)))
+        settings, rows = rows_of(job, document)
+        data = arrays(settings, document.folder, place(("data",)))
+        faults += checks.check_data(*data, place(("data",))) + check_rows(rows, len(data[0]), document)
     except InputError as error:
         faults += error.faults
     try:
         cv, scoring = _splitter(job, document), _scoring(job, document)
     except InputError as error:
         faults += error.faults
+    if not faults:
+        faults += check_use(rows, estimator, cv, document)
     if faults or data is None:
         raise InputError(faults)
-    names = [part.use for part in recipe.parts_of(job.estimator)]
+    names = [part.use for part in recipe.parts_of(job.parts)]
     names += [name for name in _scorer_names(job) if ":" in name]
     names += [job.cv.use] if isinstance(job.cv, Part) else []
     code = sources([name for name in names if not name.startswith("sklearn.")], str(document.folder)).sha256
-    return Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder))
+    search = Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder), rows)
+    if job.space is None:
+        return search
+    space = Space.from_settings(job.space)
+    return replace(
+        search, warm=warmed(job.warm_start, document.folder, space, search.aim.about(), place(("warm_start",)))
+    )
 
 
-def run(search: Search, desk: Desk) -> dict[str, Any]:
+def run(search: Search | JobSearch, desk: Desk) -> dict[str, Any]:
     """Searches and returns the summary; raises WorkError when no candidate could be scored."""
     from rayopt.searching import Searching
+    from rayopt.trials import JobSearch, Trials
+
+    if isinstance(search, JobSearch):
+        return Trials(search, desk).run()
 
     return Searching(search, desk).run()
 

@@ -28,6 +28,15 @@ def take(kind: type) -> Any:
     return None
 
 
+def leave(crew: Any) -> bool:
+    """A crew waits no longer; whether it was still waiting."""
+    with _lock:
+        if crew not in _waiting:
+            return False
+        _waiting.remove(crew)
+        return True
+
+
 def dismiss() -> None:
     """Sends the crew that waits home."""
     crew = take(object)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayopt.report import trials
 from rayopt.report.formats import format_count, format_digits, format_score, format_seconds
+from rayopt.report.parallel import parallel
 
 Json = Mapping[str, Any]
 TEMPLATE = "search.html"
@@ -36,6 +38,11 @@ class Sheet:
     rows: tuple[Row, ...]
     names: tuple[str, ...]
 
+    @property
+    def best(self) -> Row | None:
+        """The one that was chosen; of halving the best of the last round, whatever rank the first ones gave it."""
+        return self.rows[0] if self.rows and self.rows[0].rank is not None else None
+
 
 def headline(summary: Json) -> str:
     """How the search ended, in one sentence of plain text."""
@@ -45,12 +52,14 @@ def headline(summary: Json) -> str:
         reason = str(summary.get("reason") or "")
         return f"failed{after}" + (f": {reason}" if reason else "")
     found = sheet(summary)
-    best = next((row for row in found.rows if row.rank == 1), None)
+    best = found.best
     if best is None:
         return f"{summary.get('name', 'run')}: {status}{after}"
     count = format_count(len(found.rows), "candidate")
     folds = f", {format_count(summary['folds'], 'fold')}" if summary.get("folds") else ""
     sentence = f"best {found.metric} {best.score_text} ({count}{folds}): {best.params_text}"
+    if summary.get("front"):
+        sentence += f"; {format_count(len(summary['front']), 'trial')} on the front"
     test = summary.get("test")
     if test:
         sentence += f"; {format_score(test['score'], found.metric)} on {test['n']} rows that took no part"
@@ -68,7 +77,11 @@ def sheet(summary: Json) -> Sheet:
 def context(summary: Json) -> dict[str, Any]:
     """What the page is given besides summary, plan and headline."""
     found = sheet(summary)
-    return {"sheet": found, "figures": figures(found)}
+    return {
+        "sheet": found,
+        "figures": [*figures(found), *trials.figures(summary)],
+        "outcomes": trials.outcomes(summary),
+    }
 
 
 def figures(found: Sheet) -> list[dict[str, Any]]:
@@ -90,20 +103,12 @@ def figures(found: Sheet) -> list[dict[str, Any]]:
         "layout": {"xaxis": {"title": {"text": "cost, s"}, "type": "log"}, "yaxis": {"title": {"text": found.metric}}},
     }
     axes = [axis for name in found.names if (axis := _axis(name, scored))]
-    scores = [row.score for row in scored]
-    parallel = {
-        "data": [
-            {
-                "type": "parcoords",
-                "line": {"color": scores, "colorscale": "Viridis", "showscale": True},
-                "dimensions": [*axes, {"label": found.metric, "values": scores}],
-            }
-        ],
-        "layout": {},
-    }
     titled: list[tuple[str, dict[str, Any]]] = [("Score and cost", costs)]
     if axes:
-        titled.append(("Parameters", parallel))
+        scores = [float(row.score) for row in scored if row.score is not None]
+        lines = [*axes, {"label": found.metric, "values": scores}]
+        texts = [f"{row.params_text}: {row.score_text}" for row in scored]
+        titled.append(("Parameters", parallel(lines, scores, texts)))
     return [{"title": title, **figure} for title, figure in titled]
 
 

@@ -12,7 +12,10 @@ from typing import IO, Any
 from rayopt.errors import InputError, input_error
 from rayopt.runs.files import disk_errors, write_bytes, write_folder, write_json
 
-OF_SEARCH = ("cv_results.csv", "cv_results.parquet")
+OF_SEARCH = (
+    *("cv_results.csv", "cv_results.parquet", "trials.csv", "trials.parquet"),
+    *("observations.jsonl", "trials"),
+)
 OWN = (
     *("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock"),
     "checkpoints",
@@ -36,6 +39,10 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.table = path / "cv_results.csv"
         self.columns = path / "cv_results.parquet"
+        self.observations = path / "observations.jsonl"
+        self.trials = path / "trials"
+        self.trials_table = path / "trials.csv"
+        self.trials_columns = path / "trials.parquet"
         self._lock: IO[bytes] | None = None
 
     def claim(self, job_hash: str, name: str, overwrite: bool) -> None:

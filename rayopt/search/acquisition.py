@@ -6,6 +6,7 @@ Logarithms keep their slope where the improvement itself is zero in floating poi
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy.special import erfcx, log_ndtr
@@ -15,20 +16,20 @@ from rayopt.search.parameters import Array
 LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def log_improvement(mean: Array, variance: Array, best: float) -> Array:
+def log_improvement(mean: Array, variance: Array, best: float | Array) -> Array:
     """Log of the expected amount by which a normal value exceeds `best` (Jones et al., 1998)."""
     deviation = np.sqrt(variance)
     found: Array = np.log(deviation) + _log_h((mean - best) / deviation)
     return found
 
 
-def log_improvement_slopes(mean: float, variance: float, best: float) -> tuple[float, float, float]:
-    """`log_improvement` of one point, and how it changes with mean and with variance."""
-    deviation = math.sqrt(variance)
-    z = np.asarray((mean - best) / deviation)
-    by_z = float(np.exp(log_ndtr(z) - _log_h(z)))
-    by_variance = (1 - by_z * float(z)) / (2 * variance)
-    return math.log(deviation) + float(_log_h(z)), by_z / deviation, by_variance
+def log_improvement_slopes(mean: Any, variance: Any, best: Any) -> tuple[Array, Array, Array]:
+    """`log_improvement`, and how it changes with mean and with variance."""
+    deviation = np.sqrt(variance)
+    z = (mean - best) / deviation
+    log_h = _log_h(z)
+    by_z = np.exp(log_ndtr(z) - log_h)
+    return np.log(deviation) + log_h, by_z / deviation, (1 - by_z * z) / (2 * variance)
 
 
 def log_probability_below(mean: Array, variance: Array, limit: float) -> Array:

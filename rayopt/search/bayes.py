@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rayopt.errors import Fault, InputError, WorkError, did_you_mean
+from rayopt.search.asking import Asking
 from rayopt.search.history import History, Observation, observed
 from rayopt.search.parameters import plain
 from rayopt.search.space import Params, Space
-from rayopt.search.stopping import Stop, reason_to_stop
+from rayopt.search.stopping import Stop
 from rayopt.search.suggest import Problem, suggest
 
 MAX_REASON = 300
@@ -68,20 +69,15 @@ class BayesOptimizer:
         """
         if not self._goes_on:
             self.history = History()
-        start = time.monotonic()
         problem = Problem(initial_count=self.init_points)
-        for pending in self.history.pending:  # cut off by an interrupt
-            self.history.tell(self._evaluate(pending, X, y))
-        while len(self.history.observations) < self.init_points + self.n_iter:
-            self.stopped = reason_to_stop(self.stop, self.history.observations, time.monotonic() - start)
-            if self.stopped:
-                break
-            point = suggest(self.space, self.history.observations, (), self.random_state, problem)
-            if point is None:
-                self.stopped = "every point has been tried"
-                break
-            self.history.ask(point)
-            self.history.tell(self._evaluate(point, X, y))
+
+        def propose(seen: Sequence[Observation], pending: Sequence[Params]) -> Params | None:
+            return suggest(self.space, seen, pending, self.random_state, problem)
+
+        asking = Asking(propose, self.history, self.init_points + self.n_iter, self.stop)
+        while (point := asking.ask()) is not None:
+            asking.tell(self._evaluate(point, X, y))
+        self.stopped = asking.over
         best = self.history.best
         if best is None:
             reasons = [one.reason for one in self.history.observations]

@@ -163,7 +163,8 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
         "the fit parameters": (batch.settings.get("fit_params"), batch.settings.get("score_params")),
         "the grid": [cell.parameters for cell in cells if cell.fold == 0],
     }
-    faults, packages = [], set()
+    faults: list[Fault] = []
+    packages: set[str] = set()
     for name, part in parts.items():
         try:
             reader = _Reader(io.BytesIO(dump(part)))
@@ -171,7 +172,8 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
             packages |= reader.packages
         except Exception as error:  # noqa: BLE001 - any class may fail in its own way
             problem = f"cannot be sent to another process: {type(error).__name__}: {error}"
-            faults.append(Fault(name, problem, "keep locks, open files and connections out of it"))
+            if problem not in [one.problem for one in faults]:  # a scorer may hold the estimator
+                faults.append(Fault(name, problem, "keep locks, open files and connections out of it"))
     if faults:
         raise InputError(faults)
     return packages <= OWN_PACKAGES

@@ -59,13 +59,22 @@ class Posterior:
 
     def predict(self, units: Array) -> tuple[Array, Array]:
         """(m,) mean and (m,) variance, without the noise of an observation."""
+        covariance, variance = self.spread(units)
+        return self._mean + self._weights @ covariance, variance
+
+    def spread(self, units: Array) -> tuple[Array, Array]:
+        """(n, m) covariance of what was seen with units (m, dims), and their (m,) variance."""
         covariance = self._covariance(self.units, units)
         half = self._whitener @ covariance
-        mean = self._mean + self._weights @ covariance
-        return mean, np.maximum(self.hyper.signal - np.einsum("ij,ij->j", half, half), 1e-14)
+        return covariance, np.maximum(self.hyper.signal - np.einsum("ij,ij->j", half, half), 1e-14)
 
     def slope(self, unit: Array) -> tuple[float, float, Array, Array]:
         """Mean and variance at one place (dims,), and how they change with its coordinates (of those not nominal)."""
+        covariance, change, variance, by_variance = self.spread_slope(unit)
+        return self._mean + float(self._weights @ covariance), variance, self._weights @ change, by_variance
+
+    def spread_slope(self, unit: Array) -> tuple[Array, Array, float, Array]:
+        """(n,) covariance with one place and how it changes (n, dims), its variance and how it changes (dims,)."""
         squared = _squared(self.units, unit[None], self.nominal, self.hyper.lengths)[:, 0]
         root = ROOT5 * np.sqrt(squared)
         decay = np.exp(-root)
@@ -74,8 +83,12 @@ class Posterior:
         change = inner[:, None] * (unit - self.units) / self.hyper.lengths**2
         half = self._whitener @ covariance
         variance = max(self.hyper.signal - float(half @ half), 1e-14)
-        mean = self._mean + float(self._weights @ covariance)
-        return mean, variance, self._weights @ change, -2 * (half @ self._whitener) @ change
+        return covariance, change, variance, -2 * (half @ self._whitener) @ change
+
+    def solve(self, rows: Array) -> Array:
+        """(k, n) rows times the inverse of the covariance."""
+        solved: Array = (rows @ self._whitener.T) @ self._whitener
+        return solved
 
     def joined(self, units: Array, values: Array) -> Posterior:
         """The belief after more values, with the same hyper-parameters."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ from rayopt.search.space import Params, Space
 
 @dataclass(frozen=True)
 class Observation:
-    """One evaluated point. More of `value` is better; None: it failed, and `reason` says why."""
+    """One evaluated point. More of `value` is better; None: it failed, and `reason` says why.
+
+    stopped_at: the step at which it was ended early, None where it was not.
+    """
 
     params: Params
     value: float | None
     reason: str = ""
     cost_s: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    stopped_at: int | None = None
 
     @property
     def failed(self) -> bool:
@@ -47,6 +52,8 @@ class History:
         self._path = path
         self._observations: list[Observation] = []
         self._pending: list[Params] = []
+        self._reports: dict[str, list[tuple[int, float]]] = {}
+        self._about: dict[str, Any] = {}
         for entry in journal.read(path) if path else []:
             self._apply(entry)
 
@@ -59,9 +66,24 @@ class History:
         return tuple(self._pending)
 
     @property
+    def about(self) -> Mapping[str, Any]:
+        """What the journal's first line says that its values are of; empty where it says nothing."""
+        return dict(self._about)
+
+    @property
+    def reports(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """By `key_of` a point, the (step, value) that were told while it was being evaluated."""
+        return {key: tuple(one) for key, one in self._reports.items()}
+
+    @property
     def best(self) -> Observation | None:
         """The observation of most value, the earliest of equals; None as long as all failed."""
         return best_of(self._observations)
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Notes what the values are of, unless an earlier run has."""
+        if not self._about:
+            self._write({"event": "began", "about": about})
 
     def ask(self, params: Params) -> None:
         """Notes that a point is being evaluated."""
@@ -70,6 +92,10 @@ class History:
     def tell(self, observation: Observation) -> None:
         """Notes what became of a point; it is no longer pending."""
         self._write({"event": "told", **as_entry(observation)})
+
+    def report(self, params: Params, step: int, value: float) -> None:
+        """Notes a value that was told while a point is being evaluated."""
+        self._write({"event": "reported", "params": _plain_params(params), "step": step, "value": value})
 
     def drop(self, params: Params) -> None:
         """Notes that a pending point will not be evaluated after all."""
@@ -82,15 +108,22 @@ class History:
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
         params, event = entry.get("params"), entry.get("event")
+        if event == "began" and isinstance(entry.get("about"), Mapping):
+            self._about = dict(entry["about"])
         if not isinstance(params, Mapping):
             return
         if event == "asked":
             self._pending.append(params)
             return
         key = key_of(params)
+        if event == "reported":
+            self._reports.setdefault(key, []).append((int(entry["step"]), float(entry["value"])))
+            return
         place = next((i for i, one in enumerate(self._pending) if key_of(one) == key), None)
         if place is not None:
             del self._pending[place]
+        if event == "dropped":
+            self._reports.pop(key, None)
         if event == "told":
             self._observations.append(from_entry(entry))
 
@@ -103,6 +136,9 @@ class WarmStart:
     left_out: tuple[str, ...]
 
 
+COLD = WarmStart((), ())
+
+
 def warm_start(space: Space, earlier: Iterable[Observation]) -> WarmStart:
     """The earlier observations that lie in the space, and a line for each that does not."""
     kept, left_out = [], []
@@ -112,8 +148,27 @@ def warm_start(space: Space, earlier: Iterable[Observation]) -> WarmStart:
         except ValueError as error:
             left_out.append(f"{json.dumps(_plain_params(one.params))}: {error}")
             continue
-        kept.append(Observation(params, one.value, one.reason, one.cost_s, one.metrics))
+        kept.append(replace(one, params=params))
     return WarmStart(tuple(kept), tuple(left_out))
+
+
+def carried_on(
+    observations: Sequence[Observation], reports: Mapping[str, Sequence[tuple[int, float]]]
+) -> list[Observation]:
+    """Those that were ended early with the value that they are believed to have come to.
+
+    That is what they had, and what others gained after that step, in the median. reports: see `History.reports`.
+    """
+    told = {key: dict(one) for key, one in reports.items()}
+    ends = [(told.get(key_of(one.params), {}), one.value) for one in observations if one.stopped_at is None]
+    found = []
+    for one in observations:
+        step = one.stopped_at
+        gains = [] if step is None else [end - at[step] for at, end in ends if end is not None and step in at]
+        found.append(
+            replace(one, value=one.value + statistics.median(gains)) if gains and one.value is not None else one
+        )
+    return found
 
 
 def best_of(observations: Sequence[Observation]) -> Observation | None:
@@ -131,6 +186,7 @@ def as_entry(observation: Observation) -> dict[str, Any]:
         "reason": reason,
         "cost_s": float(observation.cost_s),
         "metrics": {name: float(one) for name, one in observation.metrics.items() if _finite(one)},
+        **({} if observation.stopped_at is None else {"stopped_at": observation.stopped_at}),
     }
 
 
@@ -143,6 +199,7 @@ def from_entry(entry: Mapping[str, Any]) -> Observation:
         str(entry.get("reason", "")),
         float(entry.get("cost_s", 0.0)),
         dict(entry.get("metrics", {})),
+        entry.get("stopped_at"),
     )
 
 

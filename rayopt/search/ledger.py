@@ -11,11 +11,12 @@ ALONE_LOSSES = 2  # a cell whose worker dies so often with nothing else in hand 
 
 @dataclass
 class _Hand:
-    """What a worker holds, oldest first, and the group that it keeps to."""
+    """What a worker holds, oldest first, the group that it keeps to, and the cells with which it began one."""
 
     cells: list[int] = field(default_factory=list)
     group: Hashable = None
     alone: bool = False
+    firsts: set[int] = field(default_factory=set)
 
 
 class Ledger:
@@ -25,11 +26,24 @@ class Ledger:
     """
 
     def __init__(self, groups: Mapping[Hashable, Sequence[int]]) -> None:
-        self._waiting = {group: deque(cells) for group, cells in groups.items() if cells}
+        self._waiting: dict[Hashable, deque[int]] = {}
         self._hands: dict[Hashable, _Hand] = {}
+        self._groups: set[Hashable] = set()
+        self._fresh: set[Hashable] = set()
         self._suspects: deque[int] = deque()
         self._losses: dict[int, int] = {}
-        self._open = {index for cells in groups.values() for index in cells}
+        self._open: set[int] = set()
+        self.add(groups)
+
+    def add(self, groups: Mapping[Hashable, Sequence[int]]) -> None:
+        """More cells, by group."""
+        for group, cells in groups.items():
+            if cells:
+                if group not in self._groups:
+                    self._groups.add(group)
+                    self._fresh.add(group)
+                self._waiting.setdefault(group, deque()).extend(cells)
+                self._open.update(cells)
 
     @property
     def is_finished(self) -> bool:
@@ -43,11 +57,23 @@ class Ledger:
     def waiting_count(self) -> int:
         return sum(map(len, self._waiting.values())) + len(self._suspects)
 
+    @property
+    def fresh_count(self) -> int:
+        """Groups that nobody has begun."""
+        return len(self._fresh)
+
+    def begins(self, worker: Hashable, index: int) -> bool:
+        """Whether the worker began a group with this cell."""
+        return worker in self._hands and index in self._hands[worker].firsts
+
     def in_hand(self, worker: Hashable) -> int:
         return len(self._hands[worker].cells) if worker in self._hands else 0
 
-    def take(self, worker: Hashable, count: int, suspects: bool = True) -> list[int]:
-        """At most `count` cells for a worker; a suspect is given alone, and never to one that may not die."""
+    def take(self, worker: Hashable, count: int, suspects: bool = True, pays_from: int = 0) -> list[int]:
+        """At most `count` cells for a worker; a suspect is given alone, and never to one that may not die.
+
+        pays_from: a group that another works on is joined only if more cells of it than that are waiting.
+        """
         hand = self._hands.setdefault(worker, _Hand())
         if hand.alone:
             return []
@@ -56,25 +82,30 @@ class Ledger:
                 return []
             hand.cells, hand.alone = [self._suspects.popleft()], True
             return list(hand.cells)
-        group = self._group_for(hand)
+        before = hand.group
+        group = self._group_for(worker, hand, pays_from)
         if group is None:
             return []
         waiting = self._waiting[group]
         taken = [waiting.popleft() for _ in range(min(count, len(waiting)))]
         if not waiting:
             del self._waiting[group]
+        if group != before or group in self._fresh:
+            hand.firsts.add(taken[0])
+        self._fresh.discard(group)
         hand.cells += taken
         return taken
 
     def finish(self, worker: Hashable, index: int) -> bool:
         """Whether the result is news: a worker that was taken for lost may still send one."""
         hand = self._hands.get(worker)
-        if hand is not None and index in hand.cells:
+        is_held = hand is not None and index in hand.cells
+        if hand is not None and is_held:
             hand.cells.remove(index)
             hand.alone = hand.alone and bool(hand.cells)
         is_news = index in self._open
         self._open.discard(index)
-        if is_news:
+        if is_news and not is_held:
             self._forget(index)
         return is_news
 
@@ -101,15 +132,19 @@ class Ledger:
                 self._suspects.append(index)
         return given_up
 
-    def _group_for(self, hand: _Hand) -> Hashable | None:
+    def _group_for(self, worker: Hashable, hand: _Hand, pays_from: int) -> Hashable | None:
         if hand.group in self._waiting:
             return hand.group
         if not self._waiting:
             return None
-        taken = {other.group for other in self._hands.values()}
-        fresh = next((group for group in self._waiting if group not in taken), None)
-        hand.group = fresh if fresh is not None else max(self._waiting, key=lambda group: len(self._waiting[group]))
-        return hand.group
+        taken = {other.group for name, other in self._hands.items() if name != worker}
+        free = next((group for group in self._waiting if group not in taken), None)
+        if free is None:
+            free = max(self._waiting, key=lambda group: len(self._waiting[group]))
+            if len(self._waiting[free]) <= pays_from:
+                return None
+        hand.group = free
+        return free
 
     def _forget(self, index: int) -> None:
         """A cell that another has finished meanwhile need not be tried again."""

@@ -66,7 +66,13 @@ class Range:
 
     def value(self, unit: float) -> float | int:
         found = float(self._values(np.asarray(unit, dtype=float)))
-        return round(found) if self.integer else found
+        if self.integer:
+            return round(found)
+        return found if 0 < unit < 1 else self._end(unit)
+
+    def _end(self, unit: float) -> float:
+        """The ends as they were written: powers of logarithms are off by a rounding."""
+        return float(self.low if unit <= 0 else self.high)
 
     def unit(self, value: Any) -> float:
         return float(self._unit(np.asarray(value, dtype=float)))

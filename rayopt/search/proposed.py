@@ -1,33 +1,108 @@
-"""A search whose candidates somebody proposes, one after another, as one of scikit-learn's own searches.
+"""A search whose candidates a strategy proposes, several in flight, as one of scikit-learn's own searches.
 
+The first round that scikit-learn hands out does not end before everything is evaluated: it grows as results come. What
+has grown is handed out as a second round and answered from memory, so that results and refit are scikit-learn's own.
 The module is imported where a search is made, as its class is derived from scikit-learn's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sklearn.model_selection._search import BaseSearchCV
 
+from rayopt.search.asking import Asking
+from rayopt.search.cells import Cell, Result
+from rayopt.search.history import Observation, observed
+from rayopt.search.parameters import key_of
+from rayopt.search.runner import Growth
+
 Params = Mapping[str, Any]
-Propose = Callable[[Sequence[tuple[Params, float]], Sequence[Params]], Params | None]
+Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+class Candidates(Growth):
+    """Asks for a candidate whenever another one has the scores of all its folds. `metric` is what decides."""
+
+    def __init__(self, asking: Asking, parallel: int, metric: str) -> None:
+        self.asking, self._parallel, self._metric = asking, parallel, metric
+        self.all: list[Params] = [one.params for one in asking.observations]
+        self._told = {key_of(params) for params in self.all}
+        self._results: dict[str, dict[int, Result]] = {}
+        self._folds = 0
+
+    def first(self) -> list[Params]:
+        """What was evaluated before, for its results, and as many candidates as are to be in flight."""
+        while len(self.all) - len(self._told) < self._parallel and self._ask():
+            pass
+        return list(self.all)
+
+    def begin(self, folds: int) -> None:
+        self._folds = folds
+
+    def after(self, cell: Cell, result: Result) -> Sequence[Params]:
+        key = key_of(cell.parameters)
+        folds = self._results.setdefault(key, {})
+        folds[cell.fold] = result
+        if len(folds) < self._folds or key in self._told:
+            return ()
+        self._told.add(key)
+        self.asking.tell(self._observation(cell.parameters, [folds[fold] for fold in sorted(folds)]))
+        return self.all[-1:] if self._ask() else ()
+
+    def to_come(self) -> int:
+        return max(0, self.asking.count - len(self.all))
+
+    def answer(self, params: Params, fold: int) -> Result:
+        """The result of a candidate that is done."""
+        return self._results[key_of(params)][fold]
+
+    def knows(self, params: Params, fold: int) -> bool:
+        return fold in self._results.get(key_of(params), {})
+
+    def _ask(self) -> bool:
+        params = self.asking.ask()
+        if params is not None:
+            self.all.append(params)
+        return params is not None
+
+    def _observation(self, params: Params, results: Sequence[Result]) -> Observation:
+        names = {**results[0]["test_scores"]} if isinstance(results[0]["test_scores"], Mapping) else {}
+        means = {name: statistics.fmean(float(one["test_scores"][name]) for one in results) for name in names}
+        value = means[self._metric] if names else statistics.fmean(float(one["test_scores"]) for one in results)
+        cost_s = sum(one["fit_time"] + one["score_time"] for one in results)
+        found = observed(params, value, cost_s, means)
+        errors = [str(one["fit_error"]).strip().splitlines() for one in results if one.get("fit_error")]
+        if found.failed and errors and errors[0]:
+            return Observation(params, None, errors[0][-1].strip(), cost_s, found.metrics)
+        return found
+
+
+class Flown:
+    """Stands where `runner` stands: what the candidates know is answered from there."""
+
+    def __init__(self, runner: Callable[[Iterable[Call]], list[Result]], candidates: Candidates) -> None:
+        self._runner, self._candidates = runner, candidates
+
+    def __call__(self, calls: Iterable[Call]) -> list[Result]:
+        calls = list(calls)
+        asked = [(words["parameters"], int(words["split_progress"][0])) for _, _, words in calls]
+        if calls and all(self._candidates.knows(*one) for one in asked):
+            return [self._candidates.answer(*one) for one in asked]
+        self._candidates.begin(1 + max((fold for _, fold in asked), default=-1))
+        return self._runner(calls)
 
 
 class ProposedSearchCV(BaseSearchCV):  # type: ignore[misc]
-    """`propose(history, pending)` gives the next candidate, None for none any more.
-
-    history: candidates with their mean scores, more is better, in the order in which they were proposed; pending:
-    those that have none yet. `parallel` candidates are evaluated at a time, `n_trials` in all.
-    """
+    """Fitted by `wrapped.fit` with a Flown of the same candidates, whose runner has them as its growth."""
 
     def __init__(
         self,
         estimator: Any,
-        propose: Propose,
+        candidates: Candidates,
         *,
-        n_trials: int = 20,
-        parallel: int = 1,
         scoring: Any = None,
         refit: Any = True,
         cv: Any = None,
@@ -42,23 +117,12 @@ class ProposedSearchCV(BaseSearchCV):  # type: ignore[misc]
             error_score=error_score,
             return_train_score=return_train_score,
         )
-        self.propose, self.n_trials, self.parallel = propose, n_trials, parallel
+        self.candidates = candidates
 
     def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any = None) -> None:
-        history: list[tuple[Params, float]] = []
-        while len(history) < self.n_trials:
-            pending: list[Params] = []
-            while len(pending) < min(self.parallel, self.n_trials - len(history)):
-                params = self.propose(history, pending)
-                if params is None:
-                    break
-                pending.append(params)
-            if not pending:
-                return
-            results = evaluate_candidates(pending)
-            history = list(zip(results["params"], self._scores(results), strict=True))
-
-    def _scores(self, results: Mapping[str, Any]) -> list[float]:
-        names = [name for name in results if name.startswith("mean_test_")]
-        wanted = f"mean_test_{self.refit}"
-        return [float(one) for one in results[wanted if wanted in names else names[0]]]
+        first = self.candidates.first()
+        if first:
+            evaluate_candidates(first)
+        grown = self.candidates.all[len(first) :]
+        if grown:
+            evaluate_candidates(grown)

@@ -19,15 +19,15 @@ class Stop(Settings):
     min_gain: float = Field(0.0, ge=0, description="what an evaluation must be better by to count for `patience`")
 
 
-def reason_to_stop(stop: Stop, history: Sequence[Observation], elapsed_s: float) -> str:
-    """Why the search is over, or "" if it is not."""
+def reason_to_stop(stop: Stop, history: Sequence[Observation], elapsed_s: float, sign: int = 1) -> str:
+    """Why the search is over, or "" if it is not. sign: -1 where observations have the negative of what is meant."""
     best, waited = None, 0
     for one in history:
         if one.value is not None and not one.failed and (best is None or one.value > best + stop.min_gain):
             best, waited = one.value, 0
         else:
             waited += 1
-    if stop.target is not None and best is not None and best >= stop.target:
+    if stop.target is not None and best is not None and best >= sign * stop.target:
         return f"the target {stop.target:g} is reached"
     if stop.patience is not None and best is not None and waited >= stop.patience:
         return f"nothing better in {waited} evaluations"

@@ -1,17 +1,18 @@
 """The next point of a Bayesian search: a pure function of space, history, pending points, seed and problem.
 
 The first points fill the space. Later ones have most expected improvement times the chance of succeeding and of keeping
-every limit. Points that are being evaluated count as if they had come out as believed (Ginsbourger et al., 2010).
+every limit, whatever comes of the points that are being evaluated (`fantasies`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from rayopt.search import acquisition, climb, design, gaussian, pareto, warp
+from rayopt.search.fantasies import Fantasies, fantasies
 from rayopt.search.gaussian import Hyper, Posterior
 from rayopt.search.history import Observation
 from rayopt.search.parameters import Array
@@ -19,6 +20,7 @@ from rayopt.search.space import Params, Space
 from rayopt.search.threads import one_thread
 
 LEADERS = 4
+LIKELY = np.log(0.5)  # that a point in flight keeps all conditions, so that its value counts
 SURELY_GOOD = -0.5  # between -1, what succeeded, and 1, what failed
 FAILURE_LENGTHS = (0.1, 0.5)  # how far a failure is believed to reach, at least and at most
 
@@ -58,22 +60,37 @@ def suggest(
 
 
 @dataclass(frozen=True)
+class Improvement:
+    """The log of the expected improvement over `best`."""
+
+    value: Posterior
+    best: float
+
+    def worth(self, units: Array) -> Array:
+        return acquisition.log_improvement(*self.value.predict(units), self.best)
+
+    def slope(self, unit: Array) -> tuple[float, Array]:
+        mean, variance, by_mean, by_variance = self.value.slope(unit)
+        found, to_mean, to_variance = acquisition.log_improvement_slopes(mean, variance, self.best)
+        return float(found), to_mean * by_mean + to_variance * by_variance
+
+
+@dataclass(frozen=True)
 class Beliefs:
-    """The log worth of places: improvement over `best` (None: nothing is known to be allowed) and all conditions.
+    """The log worth of places: improvement (None: nothing is known to be allowed) and all conditions.
 
     A condition is a belief about a quantity, and what it has to stay below. `leaders` are the best places so far.
     """
 
-    value: Posterior
-    best: float | None
+    improvement: Improvement | Fantasies | None
     conditions: tuple[tuple[Posterior, float], ...]
     leaders: Array
 
     def worth(self, units: Array) -> Array:
         """(m,) log worth of units (m, dims)."""
         total = np.zeros(len(units))
-        if self.best is not None:
-            total += acquisition.log_improvement(*self.value.predict(units), self.best)
+        if self.improvement is not None:
+            total += self.improvement.worth(units)
         for belief, limit in self.conditions:
             total += acquisition.log_probability_below(*belief.predict(units), limit)
         return total
@@ -81,13 +98,11 @@ class Beliefs:
     def slope(self, unit: Array) -> tuple[float, Array]:
         """The log worth of one place (dims,), and how it changes with its coordinates."""
         total, slope = 0.0, np.zeros(len(unit))
-        parts: list[tuple[Posterior, float, Callable[[float, float, float], tuple[float, float, float]]]]
-        parts = [(belief, limit, acquisition.log_probability_slopes) for belief, limit in self.conditions]
-        if self.best is not None:
-            parts.append((self.value, self.best, acquisition.log_improvement_slopes))
-        for belief, level, part in parts:
+        if self.improvement is not None:
+            total, slope = self.improvement.slope(unit)
+        for belief, limit in self.conditions:
             mean, variance, by_mean, by_variance = belief.slope(unit)
-            value, to_mean, to_variance = part(mean, variance, level)
+            value, to_mean, to_variance = acquisition.log_probability_slopes(mean, variance, limit)
             total, slope = total + value, slope + to_mean * by_mean + to_variance * by_variance
         return total, slope
 
@@ -109,11 +124,16 @@ def believe(
     conditions = _limit_conditions(space, good, units, problem)
     if any(one.failed for one in history):
         conditions.append(_failure_condition(space, history, hyper))
-    if pending:
+    improvement: Improvement | Fantasies | None = None if best is None else Improvement(value, best)
+    if pending and best is not None:
         ahead = space.units(pending)
-        value = value.joined(ahead, value.predict(ahead)[0])
+        counts = sum(
+            (acquisition.log_probability_below(*one.predict(ahead), limit) for one, limit in conditions),
+            np.zeros(len(ahead)),
+        )
+        improvement = fantasies(value, ahead, best, counts > LIKELY, int(generator.integers(2**31)))
     ranks = np.lexsort((-curved, ~allowed))
-    return Beliefs(value, best, tuple(conditions), units[ranks[:LEADERS]])
+    return Beliefs(improvement, tuple(conditions), units[ranks[:LEADERS]])
 
 
 def _complete(history: Sequence[Observation], problem: Problem) -> list[Observation]:

@@ -1,4 +1,4 @@
-"""Bayesian search by the bayes_opt package with its own Gaussian process; `bayes` is better and faster.
+"""Bayesian search by the bayes_opt package with its own Gaussian process.
 
 It knows no logarithms, conditions, failures or points in flight: it is given the unit cube of the space, failures as
 the worst value so far, and points in flight as if they had come out as believed.

@@ -1,11 +1,12 @@
 """Regret of the search strategies and of their peers on problems whose optimum is known.
 
-    python tests/benchmarks/bayes.py --problems branin hartmann6 --who bayes optuna_gp --seeds 20
+    python tests/benchmarks/bayes.py --problems branin hartmann6 --who bayes optuna_gp --seeds 20 --flying 1 4
 
-prints a table and a line of JSON for each problem: the median regret at `--evaluations` (50), initial points (5)
-included, with quartiles. `--flying 4` keeps four trials in flight: four are asked before the first is told, and each
-told one is replaced at once. `--cpu` times one suggestion at 50 and at 200 observations. Peers need
-`pip install rayopt[bench]`. Nothing here decides a test; regret does not depend on the machine's load, the times do.
+prints the median regret at `--evaluations` (50), initial points (5) included, with quartiles. `--flying 4` keeps four
+trials in flight: four are asked before the first is told, and each told one is replaced at once. `--cpu` times one
+suggestion at 50 and at 200 observations, in seconds of CPU. Every run is kept in `--results` under what it was made
+by, so that an interrupted benchmark goes on. Peers need `pip install rayopt[bench]`. Nothing here decides a test;
+regret does not depend on the machine's load.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
+import hashlib
 import json
 import math
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from problems import NAMED, PROBLEMS, Problem
 
 from rayopt import strategies
 from rayopt.search.history import Observation, observed
@@ -33,117 +37,11 @@ from rayopt.search.parameters import Choice, Range
 from rayopt.search.space import Space
 
 INITIAL = 5
-
-
-@dataclass(frozen=True)
-class Problem:
-    """`loss` of a space's points, to be made small; its least value is known."""
-
-    settings: dict[str, Any]
-    loss: Callable[[dict[str, Any]], float]
-    least: float = 0.0
-
-
-def cube(low: float, high: float, dims: int) -> dict[str, Any]:
-    return {f"x{index}": {"low": low, "high": high} for index in range(dims)}
-
-
-def vector(params: dict[str, Any]) -> np.ndarray:
-    return np.array([params[f"x{index}"] for index in range(len(params))])
-
-
-def branin(params: dict[str, Any]) -> float:
-    x, y = vector(params)
-    wave = y - 5.1 / (4 * math.pi**2) * x**2 + 5 / math.pi * x - 6
-    return float(wave**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10)
-
-
-A6 = np.array(
-    [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
+SUGGESTING = (
+    *("acquisition.py", "climb.py", "design.py", "fantasies.py", "gaussian.py", "parameters.py"),
+    *("pareto.py", "space.py", "suggest.py", "warp.py"),
 )
-P6 = (
-    np.array(
-        [
-            [1312, 1696, 5569, 124, 8283, 5886],
-            [2329, 4135, 8307, 3736, 1004, 9991],
-            [2348, 1451, 3522, 2883, 3047, 6650],
-            [4047, 8828, 8732, 5743, 1091, 381],
-        ]
-    )
-    / 1e4
-)
-
-
-def hartmann6(params: dict[str, Any]) -> float:
-    inner = (A6 * (vector(params) - P6) ** 2).sum(axis=1)
-    return float(-(np.array([1.0, 1.2, 3.0, 3.2]) * np.exp(-inner)).sum())
-
-
-def rosenbrock(params: dict[str, Any]) -> float:
-    x = vector(params)
-    return float((100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum())
-
-
-def ackley(params: dict[str, Any]) -> float:
-    x = vector(params)
-    waves = math.exp(np.cos(2 * math.pi * x).mean())
-    return float(20 - 20 * math.exp(-0.2 * math.sqrt((x**2).mean())) + math.e - waves)
-
-
-def levy(params: dict[str, Any]) -> float:
-    w = 1 + (vector(params) - 1) / 4
-    middle = ((w[:-1] - 1) ** 2 * (1 + 10 * np.sin(math.pi * w[:-1] + 1) ** 2)).sum()
-    ends = math.sin(math.pi * w[0]) ** 2 + (w[-1] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[-1]) ** 2)
-    return float(middle + ends)
-
-
-LOGS = {
-    "C": {"low": 1e-3, "high": 1e3, "log": True},
-    "gamma": {"low": 1e-6, "high": 10, "log": True},
-    "tol": {"low": 1e-6, "high": 1e-1, "log": True},
-}
-
-
-def logs(params: dict[str, Any]) -> float:
-    """A loss like a kernel machine's: a slanted valley in the logarithms, flat plateaus away from it."""
-    c, gamma, tol = (math.log10(params[name]) for name in ("C", "gamma", "tol"))
-    valley = ((c - 1.3) + 0.8 * (gamma + 2.4)) ** 2 + 0.2 * (gamma + 2.4) ** 2
-    return 1 - math.exp(-0.4 * valley) + 0.02 * (tol + 4.2) ** 2
-
-
-MIXED = {
-    "rate": {"low": 1e-4, "high": 1.0, "log": True},
-    "depth": {"low": 2, "high": 12, "int": True},
-    "trees": {"low": 8, "high": 1024, "int": True, "log": True},
-    "kind": ["linear", "boosted", "dart", "forest"],
-    "drop": {"low": 0.0, "high": 0.9, "when": {"kind": "dart"}},
-    "share": {"low": 0.1, "high": 1.0, "when": {"kind": ["boosted", "dart"]}},
-}
-
-
-def mixed(params: dict[str, Any]) -> float:
-    """A loss like that of tree ensembles: a kind, whole numbers, and parameters that only some kinds have."""
-    kind, depth = params["kind"], params["depth"]
-    rate, trees = math.log10(params["rate"]), math.log2(params["trees"])
-    base = {"linear": 0.6, "forest": 0.35, "boosted": 0.15, "dart": 0.0}[kind]
-    best_depth = {"linear": 2, "forest": 11, "boosted": 5, "dart": 7}[kind]
-    loss = base + 0.01 * (depth - best_depth) ** 2 + 0.03 * (rate + trees / 3 - 1.0) ** 2 + 0.01 * abs(trees - 9)
-    if kind in ("boosted", "dart"):
-        loss += 0.5 * (params["share"] - 0.7) ** 2
-    if kind == "dart":
-        loss += 0.8 * (params["drop"] - 0.25) ** 2
-    return loss
-
-
-PROBLEMS = {
-    "branin": Problem({"x0": {"low": -5, "high": 10}, "x1": {"low": 0, "high": 15}}, branin, 0.39788735772973816),
-    "hartmann6": Problem(cube(0, 1, 6), hartmann6, -3.322368011391339),
-    "rosenbrock4": Problem(cube(-2.048, 2.048, 4), rosenbrock),
-    "ackley5": Problem(cube(-15, 30, 5), ackley),
-    "levy5": Problem(cube(-10, 10, 5), levy),
-    "logs": Problem(LOGS, logs),
-    "mixed": Problem(MIXED, mixed),
-}
+RESULTS = Path(__file__).parent.parent.parent / "build" / "bayes.jsonl"
 Ask = Callable[[], dict[str, Any]]
 Tell = Callable[[dict[str, Any], float], None]
 
@@ -258,7 +156,7 @@ def regret(problem: Problem, name: str, seed: int, evaluations: int, flying: int
     return best - problem.least
 
 
-def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: int) -> float:
+def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: int, flying: int = 1) -> float:
     """Seconds of CPU for one suggestion after so many observations, of which nine in ten lie near the best."""
     space = Space.from_settings(settings)
     generator = np.random.default_rng(seed)
@@ -271,7 +169,7 @@ def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: i
         strategy = strategies.find(name, name)
         history = [observed(point, value) for point, value in zip(points, values, strict=True)]
         start = time.process_time()
-        strategy.propose(space, history, [], seed, strategy.Options())
+        strategy.propose(space, history[flying - 1 :], points[: flying - 1], seed, strategy.Options())
         return time.process_time() - start
     import optuna
 
@@ -289,42 +187,82 @@ def suggestion_s(name: str, settings: dict[str, Any], observations: int, seed: i
     return time.process_time() - start
 
 
+def code_of(name: str) -> str:
+    """What a run's result depends on: rayopt's own sources, or the version of a peer."""
+    if name.startswith("optuna"):
+        return version("optuna")
+    package = Path(strategies.__file__).parent.parent
+    files = sorted((package / "search").glob("*.py")) if name in strategies.names() else []
+    total = hashlib.sha256(version("bayesian-optimization").encode())
+    for path in (*files, *(package / "strategies").glob(f"{name}.py")):
+        if path.name in SUGGESTING or path.parent.name == "strategies":
+            total.update(path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+class Kept:
+    """Regrets of runs in a file of JSON lines; what is there is not run again."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self._known = {json.dumps(one["run"]): one for one in map(json.loads, lines)}
+
+    def run(self, problem: str, name: str, seed: int, evaluations: int, flying: int) -> dict[str, Any]:
+        run = {"problem": problem, "who": name, "seed": seed, "evaluations": evaluations, "flying": flying}
+        run |= {"code": code_of(name)}
+        key = json.dumps(run)
+        if key not in self._known:
+            start = time.process_time()
+            found = regret(PROBLEMS[problem], name, seed, evaluations, flying)
+            self._known[key] = {"run": run, "regret": found, "cpu_s": round(time.process_time() - start, 3)}
+            with self._path.open("a") as file:
+                file.write(json.dumps(self._known[key]) + "\n")
+        return self._known[key]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--problems", nargs="+", default=["branin", "hartmann6", "rosenbrock4"], choices=PROBLEMS)
+    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument(
-        "--who", nargs="+", default=["bayes", "random", "optuna_gp", "optuna_tpe", "bayes_opt_defaults"]
+        "--who",
+        nargs="+",
+        default=["bayes", "optuna_gp"],
+        help="also bayes_opt, bayes_opt_defaults, random, optuna_tpe",
     )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=50)
-    parser.add_argument("--flying", type=int, default=1)
+    parser.add_argument("--flying", type=int, nargs="+", default=[1])
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--cpu", action="store_true", help="time suggestions instead")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     if given.cpu:
-        return print_cpu(given.who, given.problems, given.seeds)
-    for problem in given.problems:
-        for name in given.who:
-            start = time.process_time()
-            values = sorted(
-                regret(PROBLEMS[problem], name, seed, given.evaluations, given.flying)
-                for seed in range(given.first_seed, given.first_seed + given.seeds)
-            )
-            low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-            cpu_s = (time.process_time() - start) / given.seeds
-            median = statistics.median(values)
-            print(
-                f"{problem:12} {name:18} {median:10.3g}  ({low:.3g} to {high:.3g}, n={given.seeds}, "
-                f"{given.evaluations} evaluations, {given.flying} in flight, {cpu_s:.1f} s CPU a run)",
-                flush=True,
-            )
-            row = {"problem": problem, "who": name, "flying": given.flying, "evaluations": given.evaluations}
-            print(json.dumps({**row, "median": median, "cpu_s": cpu_s, "regrets": values}), flush=True)
+        return print_cpu(given.who, given.problems, given.seeds, given.flying[0])
+    kept = Kept(given.results)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    for flying in given.flying:
+        for problem in given.problems:
+            for name in given.who:
+                runs = [kept.run(problem, name, seed, given.evaluations, flying) for seed in seeds]
+                print_row(problem, name, given.evaluations, flying, runs)
     return None
 
 
-def print_cpu(names: list[str], problems: list[str], rounds: int) -> None:
+def print_row(problem: str, name: str, evaluations: int, flying: int, runs: list[dict[str, Any]]) -> None:
+    values = sorted(one["regret"] for one in runs)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    named = " (named)" if problem in NAMED else ""
+    print(
+        f"{problem + named:20} {name:18} {median:10.3g}  ({low:.3g} to {high:.3g}, n={len(runs)}, {evaluations} "
+        f"evaluations, {flying} in flight, {statistics.fmean(one['cpu_s'] for one in runs):.1f} s CPU a run)",
+        flush=True,
+    )
+
+
+def print_cpu(names: list[str], problems: list[str], rounds: int, flying: int) -> None:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
@@ -332,7 +270,8 @@ def print_cpu(names: list[str], problems: list[str], rounds: int) -> None:
             for name in names:
                 for observations in (50, 200):
                     times = [
-                        suggestion_s(name, PROBLEMS[problem].settings, observations, seed) for seed in range(rounds + 1)
+                        suggestion_s(name, PROBLEMS[problem].settings, observations, seed, flying)
+                        for seed in range(rounds + 1)
                     ][1:]
                     row = {"problem": problem, "who": name, "observations": observations, "n": rounds}
                     median_ms, most_ms = 1e3 * statistics.median(times), 1e3 * max(times)

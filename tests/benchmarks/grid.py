@@ -1,7 +1,9 @@
 """How long a grid search takes, as a ratio to scikit-learn's own on loky with all CPUs, interleaved in one run.
 
 `warm`: a Ray runs already and both have their workers from an earlier search. `fresh`: a process of its own for every
-figure, in which loky starts cold and no Ray runs; the time is from the call to the fitted result.
+figure, in which loky starts cold and no Ray runs; the time is from the call to the fitted result. `cpu` is the ratio of
+the CPU seconds of all processes, which other load on the machine changes less. `driver` is what the driver's process
+computes for each of many candidates that cost nothing. A job ends after BUDGET_S with the pairs that it has by then.
 `make bench-grid` prints a table and a line of JSON; nothing here decides a test.
 """
 
@@ -17,13 +19,55 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
+from sklearn.base import BaseEstimator, ClassifierMixin
+
 ROOT = Path(__file__).parent.parent.parent
+BUDGET_S = 60.0  # for one job of one start
+JOIN_S = 30.0  # for Tune's trials to be there
 ROUNDS = {"quick": 7, "middle": 3, "prefix": 5}
 TARGETS = {"warm": {"quick": 1.0, "middle": 1.0, "prefix": 0.28}, "fresh": {"quick": 0.5, "middle": 1.0, "prefix": 0.5}}
+COMPARED = ("mean_test_score", "std_test_score", "rank_test_score")
+CANDIDATES = (100, 1_000, 10_000)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds by the clock and by the CPUs, ours and loky's, and who did how many cells of ours."""
+
+    ours_s: float
+    loky_s: float
+    ours_cpu_s: float
+    loky_cpu_s: float
+    by: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    cpu_s: float
+    scores: dict[str, list[float]]
+    by: str
+
+
+class Free(ClassifierMixin, BaseEstimator):
+    """An estimator that costs nothing."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def fit(self, X: Any, y: Any) -> Free:
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.zeros(len(X), dtype=int)
 
 
 def case(name: str) -> tuple[Any, dict[str, list[Any]], Any, Any]:
@@ -46,9 +90,9 @@ def case(name: str) -> tuple[Any, dict[str, list[Any]], Any, Any]:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    select = SelectKBest(functools.partial(mutual_info_classif, random_state=0), k=32)
+    select = SelectKBest(functools.partial(mutual_info_classif, random_state=0), k=15)
     grid = {"svc__C": [0.1, 1, 10, 100, 1000], "svc__gamma": [0.001, 0.003, 0.01, 0.03]}
-    return make_pipeline(StandardScaler(), select, SVC()), grid, *load_digits(return_X_y=True)
+    return make_pipeline(StandardScaler(), select, SVC()), grid, *load_breast_cancer(return_X_y=True)
 
 
 def ours(name: str) -> tuple[float, Any, str]:
@@ -73,49 +117,102 @@ def theirs(name: str) -> tuple[float, Any, str]:
     return time.perf_counter() - start, search, ""
 
 
-def check_equal(one: Any, other: Any) -> None:
+def scores(search: Any) -> dict[str, list[float]]:
+    return {name: search.cv_results_[name].tolist() for name in COMPARED}
+
+
+def check_equal(one: dict[str, list[float]], other: dict[str, list[float]]) -> None:
     """A ratio is of use only if both found the same."""
-    for column in ("mean_test_score", "std_test_score", "rank_test_score"):
-        if one.cv_results_[column].tolist() != other.cv_results_[column].tolist():
-            raise SystemExit(f"{column} differs")
+    for name in COMPARED:
+        if one[name] != other[name]:
+            raise SystemExit(f"{name} differs")
 
 
-def warm(names: list[str]) -> dict[str, list[tuple[float, float, str]]]:
+def warm(names: Iterable[str]) -> Iterable[tuple[str, list[Pair]]]:
     import ray
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # other load on the machine is to weigh on both alike
     ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
-    found = {}
-    for name in names:
-        while ours(name)[2].endswith(" 0 by workers"):  # until Tune's trials are there
-            time.sleep(1)
-        theirs(name)
-        rows = []
-        for number in range(ROUNDS[name]):
-            pair: dict[str, tuple[float, Any, str]] = {}
-            order: list[Callable[[str], tuple[float, Any, str]]] = [ours, theirs]
-            for measure in order if number % 2 else order[::-1]:
-                pair[measure.__name__] = measure(name)
-            check_equal(pair["ours"][1], pair["theirs"][1])
-            rows.append((pair["ours"][0], pair["theirs"][0], pair["ours"][2]))
-        found[name] = rows
-    ray.shutdown()
-    return found
+    try:
+        for name in names:
+            until = time.monotonic() + JOIN_S
+            while ours(name)[2].endswith(" 0 by workers") and time.monotonic() < until:
+                time.sleep(1)
+            theirs(name)
+            yield name, pairs(name, _measured)
+    finally:
+        ray.shutdown()
 
 
-def fresh(names: list[str]) -> dict[str, list[tuple[float, float, str]]]:
-    found = {}
+def fresh(names: Iterable[str]) -> Iterable[tuple[str, list[Pair]]]:
     for name in names:
-        rows = []
-        for number in range(3):
-            pair = {}
-            order = ["ours", "theirs"]
-            for which in order if number % 2 else order[::-1]:
-                command = [sys.executable, __file__, "--one", which, name]
-                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-                done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-                pair[which] = json.loads(done.stdout.splitlines()[-1])
-            rows.append((pair["ours"][0], pair["theirs"][0], pair["ours"][1]))
-        found[name] = rows
+        yield name, pairs(name, _measured_alone)
+
+
+def pairs(name: str, measure: Callable[[str, str], Measured]) -> list[Pair]:
+    """Ours and theirs in turns, as often as the budget allows and once at least."""
+    rows: list[Pair] = []
+    until = time.monotonic() + BUDGET_S
+    for number in range(ROUNDS[name]):
+        order = ["ours", "theirs"]
+        got = {which: measure(which, name) for which in (order if number % 2 else order[::-1])}
+        mine, other = got["ours"], got["theirs"]
+        check_equal(mine.scores, other.scores)
+        rows.append(Pair(mine.seconds, other.seconds, mine.cpu_s, other.cpu_s, mine.by))
+        if time.monotonic() > until:
+            break
+    return rows
+
+
+def _measured(which: str, name: str) -> Measured:
+    before = cpu_seconds()
+    seconds, search, by = {"ours": ours, "theirs": theirs}[which](name)
+    return Measured(seconds, cpu_seconds() - before, scores(search), by)
+
+
+def _measured_alone(which: str, name: str) -> Measured:
+    command = [sys.executable, __file__, "--one", which, name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before = os.times()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=10 * BUDGET_S)
+    after = os.times()
+    seconds, by, found = json.loads(done.stdout.splitlines()[-1])
+    cpu_s = after.children_user - before.children_user + after.children_system - before.children_system
+    return Measured(seconds, cpu_s, found, by)
+
+
+def cpu_seconds() -> float:
+    """What this process and all below it have computed."""
+    total = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def driver(count: int) -> dict[str, float]:
+    """CPU ms of the driver for each of `count` candidates on two folds: with our evaluation, and scikit-learn's own."""
+    from sklearn.model_selection import GridSearchCV
+
+    from rayopt.search import wrapped
+    from rayopt.search.runner import Means, Runner
+
+    x, y = np.zeros((20, 1)), np.arange(20) % 2
+    found = {"candidates": float(count)}
+    for which in ("ours", "theirs"):
+        search = GridSearchCV(Free(), {"number": list(range(count))}, cv=2)
+        start = time.process_time()
+        if which == "ours":
+            runner = Runner(Means(in_process=True))
+            wrapped.fit(search, runner, x, y)
+            runner.close()
+        else:
+            search.fit(x, y)
+        found[f"{which}_ms"] = (time.process_time() - start) * 1e3 / count
     return found
 
 
@@ -123,37 +220,49 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=list(ROUNDS))
     parser.add_argument("--one", choices=["ours", "theirs"])
-    parser.add_argument("--only", choices=["warm", "fresh"])
+    parser.add_argument("--only", choices=["warm", "fresh", "driver"])
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     if asked.one:
-        seconds, _, by = {"ours": ours, "theirs": theirs}[asked.one](asked.names[0])
-        print(json.dumps([seconds, by]))
+        seconds, search, by = {"ours": ours, "theirs": theirs}[asked.one](asked.names[0])
+        print(json.dumps([seconds, by, scores(search)]))
         return
     rows = []
+    print("start  job      ratio    low   high target    cpu  n  ours s  loky s  done", flush=True)
     for start, measure in (("warm", warm), ("fresh", fresh)):
         if asked.only in (None, start):
-            for name, times in measure(asked.names).items():
-                ratios = sorted(one / other for one, other, _ in times)
-                rows.append(
-                    {
-                        "start": start,
-                        "job": name,
-                        "ratio": statistics.median(ratios),
-                        "low": ratios[0],
-                        "high": ratios[-1],
-                        "target": TARGETS[start][name],
-                        "n": len(ratios),
-                        "ours_s": statistics.median(one for one, _, _ in times),
-                        "loky_s": statistics.median(other for _, other, _ in times),
-                        "by": times[-1][2],
-                    }
-                )
-    print("start  job      ratio    low   high target  ours s  loky s  done")
-    for row in rows:
-        ratios = " ".join(f"{row[name]:6.2f}" for name in ("ratio", "low", "high", "target"))
-        print(f"{row['start']:6} {row['job']:7} {ratios} {row['ours_s']:7.2f} {row['loky_s']:7.2f}  {row['by']}")
-    print(json.dumps({"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows}))
+            for name, times in measure(asked.names):
+                rows.append(summed_up(start, name, times))
+                print(shown(rows[-1]), flush=True)
+    per_candidate = [driver(count) for count in CANDIDATES] if asked.only in (None, "driver") else []
+    for row in per_candidate:
+        print(
+            f"driver, {row['candidates']:6,.0f} candidates: {row['ours_ms']:.2f} ms each, {row['theirs_ms']:.2f} theirs"
+        )
+    print(json.dumps({"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}))
+
+
+def summed_up(start: str, name: str, times: list[Pair]) -> dict[str, Any]:
+    ratios = sorted(pair.ours_s / pair.loky_s for pair in times)
+    return {
+        "start": start,
+        "job": name,
+        "ratio": statistics.median(ratios),
+        "low": ratios[0],
+        "high": ratios[-1],
+        "target": TARGETS[start][name],
+        "cpu": statistics.median(pair.ours_cpu_s / pair.loky_cpu_s for pair in times),
+        "n": len(times),
+        "ours_s": statistics.median(pair.ours_s for pair in times),
+        "loky_s": statistics.median(pair.loky_s for pair in times),
+        "by": times[-1].by,
+    }
+
+
+def shown(row: dict[str, Any]) -> str:
+    ratios = " ".join(f"{row[name]:6.2f}" for name in ("ratio", "low", "high", "target", "cpu"))
+    times = f"{row['ours_s']:7.2f} {row['loky_s']:7.2f}"
+    return f"{row['start']:6} {row['job']:7} {ratios} {row['n']:2} {times}  {row['by']}"
 
 
 if __name__ == "__main__":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import psutil
 import pytest
+import ray
 import yaml
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
@@ -150,6 +155,10 @@ def test_from_python(ray_session: str) -> None:
     assert found["best_score"] == expected.best_score_
     assert scores(optimizer.search_) == scores(expected)
     assert sum(optimizer.evaluated_.values()) == 6
+    alone = HyperparameterOptimizer(GaussianNB(), grid, cv=GroupKFold(3), backend="ray")
+    assert alone.grid_search(X, Y, groups=groups)["best_score"] == expected.best_score_
+    assert alone.evaluated_ == {"here": 0, "crews": 6, "cached": 0}
+    assert sum(alone.evaluated_by_.values()) == 6
     with pytest.raises(InputError, match="the estimator: cannot be sent to another process"):
         HyperparameterOptimizer(Locked(), {"strength": [1.0]}).grid_search(X, Y)
 
@@ -198,6 +207,77 @@ def test_a_crew_that_waits_leaves_when_others_need_its_place(
         on_ray(search, X, Y)
     assert api.run(small_job(), tmp_path / "out", address=ray_session)["status"] == "done"
     assert kept.take() is None
+
+
+def test_a_crew_that_waits_serves_the_next_search_and_leaves_when_a_task_waits(ray_session: str) -> None:
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=2)
+    on_ray(search, X, Y)
+    before = trials()
+    on_ray(search, X, Y)
+    assert trials() == before
+    assert ray.get(ray.remote(num_cpus=2)(lambda: 3).remote(), timeout=60) == 3
+    assert kept.take() is None
+
+
+KILLED = """
+import time
+from pathlib import Path
+from sklearn.naive_bayes import GaussianNB
+
+class Noted(GaussianNB):
+    def fit(self, X, y):
+        time.sleep(0.1)
+        super().fit(X, y)
+        with (Path(__file__).parent / "fits").open("a") as file:
+            file.write(f"{self.var_smoothing}\\n")
+        return self
+"""
+
+
+def test_a_driver_killed_while_ray_evaluates_loses_and_repeats_nothing(
+    points: tuple[np.ndarray, np.ndarray], tmp_path: Path, ray_session: str
+) -> None:
+    (tmp_path / "noted_module.py").write_text(KILLED)
+    np.savez(tmp_path / "points.npz", x=points[0], y=points[1])
+    smoothings = [10.0**-power for power in range(12)]
+    job = {
+        "kind": "search",
+        "name": "noted",
+        "estimator": "noted_module:Noted",
+        "data": {"source": "points.npz"},
+        "grid": {"var_smoothing": smoothings},
+        "cv": 2,
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    program = str(Path(sys.executable).parent / "rayopt")
+    command = [program, "run", str(tmp_path / "job.yaml"), "--out", str(tmp_path / "out"), "--address", ray_session]
+    kept.dismiss()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    done = 0
+    for line in process.stderr:
+        done += " done: " in line
+        if done == 4:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    finished = [json.loads(line) for line in (tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()]
+    assert 4 <= len(finished) < 12
+    summary = api.run(tmp_path / "job.yaml", tmp_path / "out", address=ray_session)
+    assert summary["cells"]["cached"] >= 2 * len(finished)
+    assert summary["cells"]["here"] == 0
+    assert sum(summary["cells"].values()) == 24
+    fits = Counter(map(float, (tmp_path / "fits").read_text().split()))
+    for one in finished:
+        smoothing = one["params"]["var_smoothing"]
+        refit = smoothing == summary["best_params"]["var_smoothing"]
+        assert fits[smoothing] == 2 + refit, "what was finished is not evaluated again"
+    expected = GridSearchCV(GaussianNB(), {"var_smoothing": smoothings}, cv=2).fit(*points)
+    table = pandas.read_parquet(tmp_path / "out" / "cv_results.parquet")
+    for column in ("mean_test_score", "std_test_score", "rank_test_score"):
+        assert table[column].tolist() == expected.cv_results_[column].tolist()
+    assert summary["best_params"] == expected.best_params_
 
 
 def test_a_python_that_tune_cannot_start_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

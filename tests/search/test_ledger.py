@@ -28,7 +28,7 @@ def test_every_cell_ends_once_whatever_dies(sizes: list[int], killers: set[int],
             break
         worker = chance.choice("abc")
         if not held[worker]:
-            held[worker] = ledger.take(worker, chance.randint(1, 4))
+            held[worker] = ledger.take(worker, chance.randint(1, 4), pays_from=chance.choice([0, 2]))
             continue
         cell = held[worker][0]
         if cell in killers:
@@ -61,6 +61,23 @@ def test_workers_keep_to_their_group_and_then_help() -> None:
     assert ledger.take("b", 9) == [5]
     assert ledger.take("b", 9) == [3], "nothing is left of its own group"
     assert ledger.take("a", 1) == []
+
+
+def test_who_would_not_be_quicker_does_not_help() -> None:
+    ledger = Ledger({"x": [0, 1, 2, 3], "y": [4]})
+    assert ledger.fresh_count == 2
+    assert ledger.take("a", 1) == [0]
+    assert ledger.take("b", 1) == [4]
+    assert ledger.fresh_count == 0
+    assert ledger.begins("a", 0)
+    ledger.finish("b", 4)
+    assert ledger.take("b", 1, pays_from=3) == []
+    assert ledger.take("b", 1, pays_from=2) == [1]
+    assert ledger.begins("b", 1), "it fits what the group shares, too"
+    ledger.give_back("a")
+    assert ledger.take("c", 9, pays_from=9) == [], "b works on it"
+    ledger.give_back("b")
+    assert sorted(ledger.take("c", 9, pays_from=9)) == [0, 1, 2, 3], "nobody works on it"
 
 
 def test_a_suspect_is_tried_alone_and_then_given_up() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from rayopt.errors import InputError, WorkError
 from rayopt.runs.cache import Cache
 from rayopt.search import wrapped
 from rayopt.search.crew import Crew
+from rayopt.search.ledger import Ledger
 from rayopt.search.processes import Processes
 from rayopt.search.runner import Means, Progress, Runner
 from rayopt.search.store import CachedCells
@@ -135,3 +138,69 @@ def test_no_finished_cell_is_evaluated_again(tmp_path: Path) -> None:
     runner = Runner(Means(in_process=True), store)
     wrapped.fit(other, runner, X, Y)
     assert runner.evaluated["cached"] == 0, "other folds"
+
+
+class Notes(Progress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("is_called", [True, False])
+def test_what_is_finished_before_ray_is_there_says_so(is_called: bool) -> None:
+    never = threading.Event()
+
+    def open_ray() -> Crew:
+        never.wait(60)
+        raise WorkError("was not wanted any more")
+
+    said = Notes()
+    runner = Runner(Means(open_ray, ray_runs=is_called, cpus=1), None, said)
+    wrapped.fit(GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=2), runner, X, Y)
+    runner.close()
+    never.set()
+    why = "finished before Ray was there" if is_called else "Ray was not called: it would have taken longer to start"
+    assert said.notes == [f"evaluated: 4 in this process; {why}"]
+
+
+def test_it_is_said_who_evaluated_how_many() -> None:
+    said = Notes()
+    runner = Runner(children(), None, said)
+    wrapped.fit(GridSearchCV(Nearest(), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS)), runner, X, Y)
+    runner.close()
+    assert said.notes == ["evaluated: 4 by 2 processes of this machine"]
+    assert runner.by == {"2 processes of this machine": 4}
+
+
+@pytest.mark.parametrize("count", [100, 3000])
+def test_the_work_for_each_cell_does_not_grow_with_their_number(count: int) -> None:
+    """Steps of the ledger, counted: looking through all that waits would make them 30 times as many."""
+    ledger = Ledger({"": range(count)})
+    ledger._waiting[""] = Looked(range(count))
+    Looked.steps = 0
+    while not ledger.is_finished:
+        for index in ledger.take("a", 3):
+            ledger.finish("a", index)
+    assert Looked.steps <= 4 * count
+
+
+class Looked(deque[int]):
+    """Counts how many of its values are looked at or moved."""
+
+    steps = 0
+
+    def popleft(self) -> int:
+        Looked.steps += 1
+        return super().popleft()
+
+    def __contains__(self, value: object) -> bool:
+        Looked.steps += len(self)
+        return super().__contains__(value)
+
+    def remove(self, value: int) -> None:
+        Looked.steps += len(self)
+        super().remove(value)

@@ -61,6 +61,12 @@ def test_a_log_scale_has_its_geometric_mean_in_the_middle() -> None:
     assert [space.params(np.array([end]))["C"] for end in (0.0, 1.0)] == pytest.approx([1e-3, 1e3])
 
 
+def test_the_ends_of_a_range_are_as_they_were_written() -> None:
+    space = Space.from_settings({"C": {"low": 0.01, "high": 1000, "log": True}, "x": (-0.1, 0.3)})
+    assert space.params(np.zeros(2)) == {"C": 0.01, "x": -0.1}
+    assert space.params(np.ones(2)) == {"C": 1000.0, "x": 0.3}
+
+
 def test_whole_numbers_own_equal_shares() -> None:
     space = Space.from_settings({"n": {"low": 3, "high": 6, "int": True}})
     found = [space.params(np.array([unit]))["n"] for unit in (np.arange(4000) + 0.5) / 4000]
