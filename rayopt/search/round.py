@@ -1,7 +1,8 @@
 """One round of a search: this process evaluates at once, and has others join where they pay.
 
-Child processes join when what is left would take longer than they need to start, a Ray that has to be started when it
-would take several times as long, and one that runs already as soon as it is there.
+Child processes join when what is left would take longer than they need to start, and at once for what may hang or end
+the process that runs it; a Ray that has to be started when the rest would take several times as long as that, and one
+that runs already as soon as it is there.
 """
 
 from __future__ import annotations
@@ -123,12 +124,12 @@ class Round:
         if not self._travels:
             return
         means = self._means
-        left = self._book.left_s(self._hands) if self._may_evaluate_here else math.inf
-        if left is not None and not means.ray_runs and not means.ray_alone:
+        if not means.ray_runs and not means.ray_alone:
+            left = self._book.left_s(self._hands)
             count = means.cpus - self._may_evaluate_here
-            if count and left > PROCESSES_PAY_S and (means.open_ray is None or self._may_evaluate_here):
+            if count and (not self._may_evaluate_here or (left is not None and left > PROCESSES_PAY_S)):
                 self._call(PROCESSES, lambda: Processes(count))
-            if means.open_ray is not None and (left > RAY_PAYS_S or not self._may_evaluate_here):
+            if left is not None and left > RAY_PAYS_S:
                 self._call(RAY, means.open_ray)
         for name, hire in self._hires.items():
             if hire.error is not None:
@@ -143,12 +144,17 @@ class Round:
 
     def _do_without(self, name: str, hire: Hire) -> None:
         """A crew that could not be had: an error where nobody else may do the work."""
-        if not self._may_evaluate_here or isinstance(hire.error, InputError):
+        if not self._others_than(name) or isinstance(hire.error, InputError):
             assert hire.error is not None  # noqa: S101 - tells mypy what the caller has asked
             raise hire.error
         if name not in self._dismissed:
             self._dismissed.add(name)
             self._book.progress.note(f"{name} cannot be had: {hire.error}; the search goes on without it")
+
+    def _others_than(self, name: str) -> bool:
+        """Whether the work is done without that crew too."""
+        others = [hire for one, hire in self._hires.items() if one != name and one not in self._dismissed]
+        return self._may_evaluate_here or any(hire.error is None for hire in others)
 
     def _serve(self, name: str, hire: Hire) -> None:
         """The thread of one crew: hears it and keeps its workers busy."""
@@ -173,7 +179,7 @@ class Round:
     def _end_of_crew(self, name: str, error: BaseException) -> None:
         """A crew that cannot go on ends the search only where nobody else may do the work."""
         with self._book.lock:
-            if self._may_evaluate_here and isinstance(error, WorkError):
+            if self._others_than(name) and isinstance(error, WorkError):
                 self._dismiss(name)
                 self._book.progress.note(f"{name}: {error}; the search goes on without it")
             else:

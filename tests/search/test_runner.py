@@ -204,3 +204,14 @@ class Looked(deque[int]):
     def remove(self, value: int) -> None:
         Looked.steps += len(self)
         super().remove(value)
+
+
+def test_what_is_not_scikit_learns_is_evaluated_by_processes_before_a_ray_would_pay() -> None:
+    def open_ray() -> Crew:
+        raise AssertionError("is not to be called")
+
+    runner = Runner(Means(open_ray, cpus=2))
+    wrapped.fit(GridSearchCV(Nearest(), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS)), runner, X, Y)
+    runner.close()
+    assert runner.evaluated == {"here": 0, "crews": 4, "cached": 0}
+    assert runner.by == {"2 processes of this machine": 4}
