@@ -111,8 +111,14 @@ class Tracer(TorchDispatchMode):
         self._scalars.follow(function, args, kwargs, out)
         return out
 
+    def close(self) -> None:
+        """From now on nothing is counted: what dies later does so whenever it is collected."""
+        self._known.clear()
+
     def _free(self, key: int) -> None:
-        known = self._known.pop(key)
+        known = self._known.pop(key, None)
+        if known is None:
+            return
         known.death = len(self.trace.events)
         self.trace.events.append(("free", -known.size_bytes))
         self._scalars.drop(key)
@@ -152,11 +158,29 @@ def tracing(element_bytes: int = 1) -> Iterator[tuple[FakeTensorMode, Tracer]]:
     gc.disable()  # when a cycle is collected must not depend on what else this process does
     fakes, tracer = FakeTensorMode(allow_non_fake_inputs=True), Tracer(element_bytes)
     try:
-        with fakes, tracer:
+        with fakes, tracer, _counting_random_states(tracer):
             yield fakes, tracer
     finally:
+        tracer.close()
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _counting_random_states(tracer: Tracer) -> Iterator[None]:
+    """Checkpointed parts keep the generator's state, which no operator makes."""
+
+    def counted() -> Tensor:
+        state = original()
+        tracer.add(state)
+        return state
+
+    original = torch.get_rng_state
+    torch.get_rng_state = torch.random.get_rng_state = counted
+    try:
+        yield
+    finally:
+        torch.get_rng_state = torch.random.get_rng_state = original
 
 
 def watch(module: nn.Module, optimizer: torch.optim.Optimizer, tracer: Tracer) -> None:
