@@ -100,9 +100,10 @@ def _timed(rehearsal: Rehearsal, rows: int, variant: Variant, device: torch.devi
 
 
 def _now(device: torch.device) -> float:
+    """Seconds; of this process alone where one thread does everything, so that others' work does not count."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def _has_bf16() -> bool:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from rayopt.errors import input_error
 from rayopt.memory.clock import Costs, counted_costs, measured_costs
 from rayopt.memory.predict import LEAST_ROWS, Predictor
-from rayopt.memory.rehearsal import Precision, Variant
+from rayopt.memory.rehearsal import Variant
+from rayopt.training.precision import PLAIN, Numerics
 
+SLACK_BYTES = 64  # numbers that operators over lists make tensors of
 CHEAPER_SHARE = 0.03  # something more complicated has to be this much cheaper: less is noise
 
 
@@ -19,7 +21,7 @@ class Space:
     """What a plan may choose among. `rows`: a worker's share of the rows of an optimizer's step."""
 
     rows: int
-    precisions: tuple[Precision, ...] = ("fp32",)
+    numerics: tuple[Numerics, ...] = (PLAIN,)
     checkpointing: tuple[bool, ...] = (False, True)
     foreach: tuple[bool, ...] = (True, False)
     micro_batch: int | None = None  # asked for: not to be chosen
@@ -58,7 +60,7 @@ def find_plan(
     limit_s: how long candidates may be timed; None only counts their work. extra_bytes: what a step takes besides, such
     as the buckets in which gradients are exchanged.
     """
-    fitting = list(_fitting(predictor, space, budget_bytes - extra_bytes))
+    fitting = list(_fitting(predictor, space, budget_bytes - extra_bytes - SLACK_BYTES))
     while fitting:
         costs = _costs(predictor, fitting, limit_s)
         ranked = sorted(
@@ -66,24 +68,25 @@ def find_plan(
         )
         chosen = _simplest(ranked)
         confirmed = predictor.confirmed_bytes(chosen.micro_batch, chosen.variant) + extra_bytes
-        if confirmed <= budget_bytes:
+        if confirmed <= budget_bytes - SLACK_BYTES:
             chosen = replace(chosen, predicted_bytes=confirmed)
             return Plan(chosen, budget_bytes, tuple(ranked), limit_s is not None)
         fitting = [one for one in fitting if (one.micro_batch, one.variant) != (chosen.micro_batch, chosen.variant)]
     floor = _floor(predictor, space)
-    raise input_error(place, *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + extra_bytes)))
+    raise input_error(place, *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + extra_bytes + SLACK_BYTES)))
 
 
 def _fitting(predictor: Predictor, space: Space, budget_bytes: int) -> Iterator[Candidate]:
-    """Micro-batches by halves and thirds of the rows, each with every variant that fits and may be the cheapest.
+    """Micro-batches by halves of the rows, each with every variant that fits and may be the cheapest.
 
     Computing activations again only costs where they fit as they are. What fits with lists of parameters fits one by
     one, so that is not traced for itself: the bytes are then an upper bound.
     """
-    for precision, count in itertools.product(space.precisions, _counts(space)):
+    for numerics, count in itertools.product(space.numerics, _counts(space)):
         micro = -(-space.rows // count)
         for checkpointing in sorted(space.checkpointing):
-            variants = [Variant(count, checkpointing, precision, one) for one in sorted(space.foreach, reverse=True)]
+            foreach = sorted(space.foreach, reverse=True)
+            variants = [Variant(count, checkpointing, numerics.precision, one, numerics.layout) for one in foreach]
             sizes = [predictor.peak_bytes(micro, variants[0])]
             if sizes[0] > budget_bytes:
                 variants, sizes = variants[1:], [predictor.peak_bytes(micro, one) for one in variants[1:]]
@@ -106,8 +109,8 @@ def _floor(predictor: Predictor, space: Space) -> Candidate:
             for count in counts
             for micro in [-(-space.rows // count)]
             for variant in (
-                Variant(count, checkpointing, precision, foreach)
-                for precision in space.precisions
+                Variant(count, checkpointing, numerics.precision, foreach, numerics.layout)
+                for numerics in space.numerics
                 for checkpointing in space.checkpointing
                 for foreach in space.foreach
             )
@@ -117,14 +120,13 @@ def _floor(predictor: Predictor, space: Space) -> Candidate:
 
 
 def _counts(space: Space) -> list[int]:
-    """How many micro-batches a step may have."""
+    """How many micro-batches a step may have: powers of two, down to the least rows of one."""
     if space.micro_batch is not None:
         return [max(1, -(-space.rows // space.micro_batch))]
-    powers = [1 << power for power in range(20)]
-    counts = sorted({*powers, *(3 * power for power in powers)})
-    least = min(LEAST_ROWS, space.rows)
-    found = {-(-space.rows // count): count for count in reversed(counts) if -(-space.rows // count) >= least}
-    return sorted(found.values())
+    counts = [1]
+    while -(-space.rows // (2 * counts[-1])) >= LEAST_ROWS:
+        counts.append(2 * counts[-1])
+    return counts
 
 
 def _costs(predictor: Predictor, fitting: list[Candidate], limit_s: float | None) -> Costs:

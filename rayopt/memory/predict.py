@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from rayopt.errors import InputError, input_error
 from rayopt.memory.fakes import fake_copy
-from rayopt.memory.rehearsal import STEPS, Rehearsal, Variant, measured_changes, take
+from rayopt.memory.rehearsal import STEPS, Rehearsal, Variant, measured_bytes, take
 from rayopt.memory.scratch import Changes, scratch
 from rayopt.memory.timeline import Line, Timeline, line_through, timeline
 from rayopt.memory.trace import Trace, tracing, watch
 
 MOST_ROWS = 64  # of the smaller trace: operators take other ways for few rows than for many
 LIMIT_FLOPS = 8e9  # what trying each operator may cost
+TRIED_ROWS = (18, 36)
 LEAST_ROWS = 2  # batch normalisation cannot train on one
 MARGIN = 1.1  # on peaks of steps that depend on their data
-log = logging.getLogger(__name__)
+log = logging.getLogger("rayopt")
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,15 @@ class Known:
     moved_bytes_per_row: float = 0.0
     operators_count: int = 0
     untraceable: str = ""
+    row_bytes: int = 0
 
-    def peak_bytes(self, rows: int) -> int:
+    def peak_bytes(self, rows: int, variant: Variant) -> int:
         peak = self.line.peak_bytes(rows)
-        return int(peak * MARGIN) if self.untraceable else peak
+        return (int(peak * MARGIN) if self.untraceable else peak) + self.waiting_bytes(rows, variant)
+
+    def waiting_bytes(self, rows: int, variant: Variant) -> int:
+        """Of the micro-batches beyond those that were traced."""
+        return self.row_bytes * rows * (variant.accumulation - variant.shape.accumulation)
 
 
 @dataclass
@@ -65,32 +71,28 @@ class Predictor:
 
     def peak_bytes(self, rows: int, variant: Variant) -> int:
         """The most bytes at once of a step with micro-batches of `rows` rows, weights and all."""
-        return self.known(variant).peak_bytes(rows)
+        return self.known(variant).peak_bytes(rows, variant)
 
     def known(self, variant: Variant) -> Known:
         """The line of a variant; raises InputError where its step fails."""
         shape = variant.shape
         if shape not in self._known:
-            self._known[shape] = self._learn(shape)
+            self._known[shape] = replace(self._learn(shape), row_bytes=self.rehearsal.row_bytes)
         return self._known[shape]
 
     def confirmed_bytes(self, rows: int, variant: Variant) -> int:
         """The peak by a trace for these very rows, with its operators tried for them too where that is not too much."""
         known = self.known(variant)
         if known.untraceable or known.flops_per_row * rows > LIMIT_FLOPS * 4:
-            return known.peak_bytes(rows)
+            return known.peak_bytes(rows, variant)
         traced = self.trace(rows, variant.shape)
-        return traced.timeline.peak_bytes
+        return traced.timeline.peak_bytes + known.waiting_bytes(rows, variant)
 
     def trace(self, rows: int, variant: Variant, with_scratch: bool = True) -> Traced:
         """Two steps with micro-batches of `rows` rows, traced."""
         device = self.device
-        with tracing(512 if device.type == "cuda" else 1) as (fakes, tracer):
-            module = fake_copy(self.rehearsal.module, fakes)
-            for parameter in module.parameters():
-                tracer.add(parameter, "weights")
-            for buffer in module.buffers():
-                tracer.add(buffer, "buffers")
+        with tracing(512 if device.type == "cuda" else 1) as tracer:
+            module = fake_copy(self.rehearsal.module)
             step = self.rehearsal.open(module, rows, variant, lambda copy, optimizer: watch(copy, optimizer, tracer))
             for _ in range(STEPS):
                 step()
@@ -114,9 +116,7 @@ class Predictor:
         """The line through the steps that were really taken."""
         try:
             take(self.rehearsal, LEAST_ROWS, variant)
-            if self.device.type != "cpu":
-                raise error
-            low, high = (measured_changes(self.rehearsal, rows, variant) for rows in (2 * LEAST_ROWS, 4 * LEAST_ROWS))
+            low, high = (measured_bytes(self.rehearsal, rows, variant, self.device) for rows in TRIED_ROWS)
         except InputError:
             raise
         except Exception as fault:
@@ -124,16 +124,9 @@ class Predictor:
             remedy = "check that the model's outputs, the loss and the targets fit each other"
             raise input_error(self.place, problem, remedy) from fault
         reason = f"{type(error).__name__}: {_first_line(error)}"
-        log.warning(
-            "the step cannot be traced (%s): its memory is predicted from two small batches that were really run", reason
-        )
-        deltas = np.array(low, dtype=np.float64), np.array(high, dtype=np.float64)
-        span = 2 * LEAST_ROWS
-        if len(low) == len(high):
-            per_row = (deltas[1] - deltas[0]) / span
-            return Known(Line(deltas[0] - per_row * span, per_row), untraceable=reason)
-        peaks = [int(np.cumsum(one).max()) for one in deltas]
-        return Known(_peaks((span, peaks[0]), (2 * span, peaks[1])), untraceable=reason)
+        if not any(one.untraceable for one in self._known.values()):
+            log.warning("the step cannot be traced (%s): its memory is predicted from small batches that are run", reason)
+        return Known(_peaks((TRIED_ROWS[0], low), (TRIED_ROWS[1], high)), untraceable=reason)
 
 
 def _peaks(first: tuple[int, int], second: tuple[int, int]) -> Line:

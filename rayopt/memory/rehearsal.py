@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from rayopt.memory.allocator import changes, peak_bytes
+from rayopt.memory.allocator import peak_bytes
+from rayopt.training.settings import Layout, Precision
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Step = Callable[[], object]
 Watch = Callable[[nn.Module, torch.optim.Optimizer], None]
 STEPS = 2  # the optimizer's state is there from the second on
@@ -21,12 +21,13 @@ STEPS = 2  # the optimizer's state is there from the second on
 @dataclass(frozen=True)
 class Variant:
     """How a step is taken: micro-batches whose gradients are summed, activations computed again in the backward pass,
-    precision, and whether the optimizer goes over lists of parameters (faster) or one by one (smaller)."""
+    precision and layout, and whether the optimizer goes over lists of parameters (faster) or one by one (smaller)."""
 
     accumulation: int = 1
     checkpointing: bool = False
     precision: Precision = "fp32"
     foreach: bool = True
+    layout: Layout = "contiguous"
 
     @property
     def shape(self) -> Variant:
@@ -41,6 +42,11 @@ class Rehearsal(Protocol):
     @property
     def module(self) -> nn.Module: ...
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of data: all micro-batches of a step are there from its beginning."""
+        ...
+
     def open(self, module: nn.Module, rows: int, variant: Variant, watch: Watch) -> Step: ...
 
 
@@ -54,11 +60,6 @@ def take(rehearsal: Rehearsal, rows: int, variant: Variant) -> None:
 def measured_bytes(rehearsal: Rehearsal, rows: int, variant: Variant, device: torch.device) -> int:
     """The allocator's truth: the most bytes at once of two real steps, weights and all."""
     return peak_bytes(lambda: take(rehearsal, rows, variant), device)
-
-
-def measured_changes(rehearsal: Rehearsal, rows: int, variant: Variant) -> list[int]:
-    """Every change of the allocated bytes over two real steps, on the CPU."""
-    return changes(lambda: take(rehearsal, rows, variant))
 
 
 def unwatched(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -1,6 +1,6 @@
 """What a traced step is told when it asks a tensor without data for its value: whether a loss is finite, say.
 
-Tensors of one element are computed beside the trace, from zeros: a loss is 0, and finite. Whole numbers are what shapes
+Tensors of one element are computed beside the trace, from zeros: a loss is finite. Whole numbers are what shapes
 may depend on, so there is no answer that would not be a guess: asking for one raises Untraceable.
 """
 
@@ -57,7 +57,7 @@ class Scalars:
         except (RuntimeError, NotImplementedError, TypeError):
             return False
         for one, value in zip([*given, *made], [*copies.values(), *results], strict=False):
-            self._values[_key(one)] = value
+            self._values[_key(one)] = torch.nan_to_num(value, 1.0, 1.0, 1.0) if value.is_floating_point() else value
         return True
 
     def _guess(self, function: Any, made: list[Tensor]) -> None:

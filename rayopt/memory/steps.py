@@ -1,76 +1,84 @@
-"""Steps of an ordinary training for the tracer, the allocator and the clock: forward, loss, backward, update."""
+"""Steps of a job's own training for the tracer, the allocator and the clock: the step engine's, on a few of its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rayopt.memory.recompute import recompute
 from rayopt.memory.rehearsal import Step, Variant, Watch
-from rayopt.memory.settings import OptimizerSettings
-from rayopt.plugins import locate
+from rayopt.training.engine import Means, StepEngine
+from rayopt.training.precision import Numerics
+from rayopt.training.settings import TrainSettings
+from rayopt.training.source import Source
 
-Loss = Callable[[Any, Tensor], Tensor]
-MakeOptimizer = Callable[[nn.Module, bool], torch.optim.Optimizer]
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+EXAMPLES = 64
+STEPS = 1_000_000  # that the schedule is spread over: it takes no memory
+MODEL, OBJECTIVE = "model", "objective"
 
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """A module, a loss, an optimizer and some example rows `(rows, ...)`, repeated for as many as are asked for."""
+    """A training's model and objective as one module, its settings, and some rows: x, y and their numbers."""
 
-    module: nn.Module
-    x: Tensor
-    y: Tensor
-    loss: Loss
-    make_optimizer: MakeOptimizer
-    device: torch.device = torch.device("cpu")
+    module: nn.ModuleDict
+    settings: TrainSettings
+    examples: tuple[Tensor, Tensor, Tensor]
+    device: torch.device
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row of the data takes."""
+        return sum(one[0].numel() * one.element_size() for one in self.examples)
 
     def open(self, module: nn.Module, rows: int, variant: Variant, watch: Watch) -> Step:
-        """As `Rehearsal.open`. Each micro-batch's loss is divided by how many there are."""
-        module.train()
-        if variant.checkpointing:
-            recompute(module)
-        optimizer = self.make_optimizer(module, variant.foreach)
-        watch(module, optimizer)
-        dtype = DTYPES.get(variant.precision)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=variant.precision == "fp16")
-
-        def micro_batch() -> None:
-            at = torch.arange(rows, device=self.device) % len(self.x)
-            x, y = self.x[at], self.y[at]
-            with torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-                value = self.loss(module(x), y)
-            scaler.scale(value / variant.accumulation).backward()
+        """As `Rehearsal.open`: the micro-batches of a step are all there from its beginning, as in the loop."""
+        assert isinstance(module, nn.ModuleDict)
+        numerics = Numerics(variant.precision, variant.layout)
+        engine = StepEngine(
+            module[MODEL], module[OBJECTIVE], settings_with(self.settings, variant, None), STEPS,
+            Means(numerics, self.device),
+        )  # fmt: skip
+        watch(engine._learner, engine.optimizer)
+        share = 1 / variant.accumulation
 
         def step() -> None:
-            optimizer.zero_grad()
+            parts = []
             for _ in range(variant.accumulation):
-                micro_batch()
-            scaler.step(optimizer)
-            scaler.update()
+                at = torch.arange(rows) % len(self.examples[0])
+                x, y, numbers = (one[at] for one in self.examples)
+                if self.device.type != "cpu":
+                    x, y = x.to(self.device), y.to(self.device)
+                parts.append((numerics.laid_out(x), y, numbers, share))
+                del x, y, numbers, at
+            engine.step(parts)
 
         return step
 
 
-def optimizer_of(settings: OptimizerSettings, place: str) -> MakeOptimizer:
-    """What makes the optimizer that a job names, over lists of parameters or one by one; raises InputError."""
-    factory = None if settings.use in ("sgd", "adamw") else locate(settings.use, place)
+def steps_of(
+    module: nn.Module, objective: nn.Module, rows: Source, settings: TrainSettings, device: torch.device
+) -> TrainingSteps:
+    """What to rehearse of a training; its model is copied."""
+    examples = rows.batch(0, torch.arange(min(EXAMPLES, rows.count)))
+    both = nn.ModuleDict({MODEL: copy.deepcopy(module), OBJECTIVE: copy.deepcopy(objective)})
+    return TrainingSteps(both, settings, examples, device)
 
-    def make(module: nn.Module, foreach: bool) -> torch.optim.Optimizer:
-        parameters: Iterable[nn.Parameter] = [one for one in module.parameters() if one.requires_grad]
-        if factory is not None:
-            optimizer: torch.optim.Optimizer = factory(parameters, **settings.args)
-            return optimizer
-        if settings.use == "adamw":
-            return torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay, foreach=foreach)
-        return torch.optim.SGD(
-            parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay,
-            nesterov=settings.momentum > 0, foreach=foreach,
-        )  # fmt: skip
 
-    return make
+def settings_with(settings: TrainSettings, variant: Variant, micro_batch: int | None) -> TrainSettings:
+    """Settings with what a plan has decided filled in."""
+    optimizer = settings.optimizer.model_copy(update={"foreach": variant.foreach})
+    return settings.model_copy(
+        update={
+            "optimizer": optimizer,
+            "activation_checkpointing": variant.checkpointing,
+            "precision": variant.precision,
+            "layout": variant.layout,
+            "micro_batch": micro_batch,
+            "compile": settings.compile and micro_batch is not None,  # a rehearsal is not compiled
+        }
+    )
+
+

@@ -151,7 +151,7 @@ def _is_view(function: Any) -> bool:
 
 
 @contextmanager
-def tracing(element_bytes: int = 1) -> Iterator[tuple[FakeTensorMode, Tracer]]:
+def tracing(element_bytes: int = 1) -> Iterator[Tracer]:
     """Within it tensors have no data, and what operators make is counted."""
     gc.collect()
     was_enabled = gc.isenabled()
@@ -159,7 +159,7 @@ def tracing(element_bytes: int = 1) -> Iterator[tuple[FakeTensorMode, Tracer]]:
     fakes, tracer = FakeTensorMode(allow_non_fake_inputs=True), Tracer(element_bytes)
     try:
         with fakes, tracer, _counting_random_states(tracer):
-            yield fakes, tracer
+            yield tracer
     finally:
         tracer.close()
         if was_enabled:
@@ -184,7 +184,7 @@ def _counting_random_states(tracer: Tracer) -> Iterator[None]:
 
 
 def watch(module: nn.Module, optimizer: torch.optim.Optimizer, tracer: Tracer) -> None:
-    """Tells the tracer which part of the model and which phase of the step an operator belongs to, by hooks."""
+    """Tells the tracer what the model's tensors are, and by hooks which part and phase an operator belongs to."""
     open_parts: list[tuple[str, str]] = []
 
     def enter(name: str) -> Callable[..., None]:
@@ -208,6 +208,9 @@ def watch(module: nn.Module, optimizer: torch.optim.Optimizer, tracer: Tracer) -
                 if isinstance(value, Tensor):
                     tracer.add(value, "optimizer")
 
+    for kind, tensors in (("weights", module.parameters()), ("buffers", module.buffers())):
+        for one in tensors:
+            tracer.add(one, kind)
     for name, part in module.named_modules():
         part.register_forward_pre_hook(enter(name))
         part.register_forward_hook(leave, always_call=True)
