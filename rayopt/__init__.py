@@ -8,6 +8,7 @@ from typing import Any
 _HOME = {
     "BayesOptimizer": "rayopt.search.bayes",
     "DistributedTrainer": "rayopt.onray.distributed",
+    "GPUOptimizer": "rayopt.gpu",
     "HyperparameterOptimizer": "rayopt.tuner",
     "InputError": "rayopt.errors",
     "ModelCompressor": "rayopt.compressor",
@@ -20,6 +21,7 @@ _HOME = {
 __all__ = [
     "BayesOptimizer",
     "DistributedTrainer",
+    "GPUOptimizer",
     "HyperparameterOptimizer",
     "InputError",
     "ModelCompressor",
