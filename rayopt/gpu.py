@@ -63,8 +63,8 @@ class GPUOptimizer:
     def optimize_memory(self, fixed_shapes: bool = False) -> dict[str, Any]:
         """Gives back what is cached and not used: between phases, such as after training and before evaluation.
 
-        Not in a loop, where the next step would have to ask for it again. fixed_shapes: all batches are of one shape, so
-        that cuDNN may time its algorithms once; not done where torch is asked to be deterministic.
+        Not in a loop, where the next step would have to ask for it again. fixed_shapes: all batches are of one shape,
+        so that cuDNN may time its algorithms once; not done where torch is asked to be deterministic.
         """
         gc.collect()
         before = _reserved_bytes(self.device)
@@ -86,7 +86,9 @@ class GPUOptimizer:
         finite; the weights are then as they were.
         """
         self._last = (inputs, targets, optimizer)
-        loss = _step(self.model, inputs.to(self.device), targets.to(self.device), optimizer, self._scaler, self.precision)
+        loss = _step(
+            self.model, inputs.to(self.device), targets.to(self.device), optimizer, self._scaler, self.precision
+        )
         if not math.isfinite(loss):
             raise StepError(f"the loss became {loss}; a lower learning rate may help")
         return loss

@@ -104,13 +104,13 @@ def run(planning: Planning, desk: Desk) -> dict[str, Any]:
     from rayopt.training.source import labeled
 
     start, job, settings = time.perf_counter(), planning.job, planning.settings
-    assert settings.memory is not None
+    budget = settings.memory.budget if settings.memory is not None else 0
     objective = TaskObjective(settings.label_smoothing)
     with importable(planning.bench.source.folder):
         module = from_artifact(planning.model, planning.bench.source, planning.bench.seed)
         steps = steps_of(module, objective, labeled(planning.bench.data["train"]), settings, best_device())
         found = answer(
-            steps, budget_bytes(settings.memory.budget, planning.place), planning.place, planning.workers,
+            steps, budget_bytes(budget, planning.place), planning.place, planning.workers,
             job["verify"], job["timed"],
         )  # fmt: skip
     summary = {

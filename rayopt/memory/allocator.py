@@ -65,7 +65,9 @@ def changes_of(works: Sequence[Callable[[], Work]], device: torch.device) -> lis
             spans[int(event.name()[len(WORK) :])] = (event.start_ns(), event.end_ns())
     times = [at for at, _ in memory]
     return [
-        tuple(change for _, change in memory[bisect_left(times, spans[index][0]) : bisect_right(times, spans[index][1])])
+        tuple(
+            change for _, change in memory[bisect_left(times, spans[index][0]) : bisect_right(times, spans[index][1])]
+        )
         if index in spans
         else ()
         for index in range(len(works))

@@ -73,7 +73,10 @@ def find_plan(
             return Plan(chosen, budget_bytes, tuple(ranked), limit_s is not None)
         fitting = [one for one in fitting if (one.micro_batch, one.variant) != (chosen.micro_batch, chosen.variant)]
     floor = _floor(predictor, space)
-    raise input_error(place, *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + extra_bytes + SLACK_BYTES)))
+    raise input_error(
+        place,
+        *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + extra_bytes + SLACK_BYTES)),
+    )
 
 
 def _fitting(predictor: Predictor, space: Space, budget_bytes: int) -> Iterator[Candidate]:
@@ -150,5 +153,7 @@ def _too_small(budget_bytes: int, floor: Candidate) -> tuple[str, str]:
     how = f"micro-batches of {floor.micro_batch} rows"
     how += " with activation checkpointing" if floor.variant.checkpointing else ""
     how += f" in {floor.variant.precision}"
-    problem = f"{budget_bytes:,} bytes are too few: the least that a step takes is {floor.predicted_bytes:,} bytes ({how})"
+    problem = (
+        f"{budget_bytes:,} bytes are too few: the least that a step takes is {floor.predicted_bytes:,} bytes ({how})"
+    )
     return problem, "give a larger budget, or make the model or the batch smaller"

@@ -110,7 +110,9 @@ class Predictor:
         if line is None:
             line = _peaks((low.rows, low.timeline.peak_bytes), (high.rows, high.timeline.peak_bytes))
         share = 1 / (STEPS * variant.accumulation * high.rows)
-        return Known(line, high.trace.flops * share, high.trace.moved_bytes * share, high.trace.operators_count // STEPS)
+        return Known(
+            line, high.trace.flops * share, high.trace.moved_bytes * share, high.trace.operators_count // STEPS
+        )
 
     def _try(self, variant: Variant, error: Exception) -> Known:
         """The line through the steps that were really taken."""
@@ -125,7 +127,9 @@ class Predictor:
             raise input_error(self.place, problem, remedy) from fault
         reason = f"{type(error).__name__}: {_first_line(error)}"
         if not any(one.untraceable for one in self._known.values()):
-            log.warning("the step cannot be traced (%s): its memory is predicted from small batches that are run", reason)
+            log.warning(
+                "the step cannot be traced (%s): its memory is predicted from small batches that are run", reason
+            )
         return Known(_peaks((TRIED_ROWS[0], low), (TRIED_ROWS[1], high)), untraceable=reason)
 
 

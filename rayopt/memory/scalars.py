@@ -63,7 +63,9 @@ class Scalars:
     def _guess(self, function: Any, made: list[Tensor]) -> None:
         """Of many elements: all are finite, none is not; every sum is 0."""
         for one in made:
-            self._values[_key(one)] = torch.full((), one.dtype == torch.bool and "any" not in str(function)).to(one.dtype)
+            self._values[_key(one)] = torch.full((), one.dtype == torch.bool and "any" not in str(function)).to(
+                one.dtype
+            )
 
     def _of(self, one: Tensor) -> Tensor:
         if not isinstance(one, FakeTensor):

@@ -75,7 +75,7 @@ def _zeros(tree: Any, device: torch.device) -> Any:
 
 
 def _with_workspace(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of a recurrent layer's backward with what its forward leaves for it, which a trace does not know."""
+    """The arguments of a recurrent layer's backward with what its forward leaves for it: a trace does not know."""
     given, hidden, cell = args[0], args[5], args[6]
     reverse, mode, size, layers, biases, train, both, sizes, first = args[13:22]
     outs = aten.mkldnn_rnn_layer.default(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,5 +72,5 @@ def _curve(traced: Traced) -> dict[str, tuple[int, ...]]:
     start = events // 2
     edges = np.linspace(start, events, min(POINTS, events - start) + 1).astype(int)
     total = inside
-    picks = [low + int(total[low:high].argmax()) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
+    picks = [low + int(total[low:high].argmax()) for low, high in itertools.pairwise(edges) if high > low]
     return {kind: tuple(int(level[pick]) for pick in picks) for kind, level in levels.items()}

@@ -1,4 +1,4 @@
-"""Steps of a job's own training for the tracer, the allocator and the clock: the step engine's, on a few of its rows."""
+"""Steps of a job's own training for the tracer, the allocator and the clock: the step engine's, on some of its rows."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ class TrainingSteps:
         """What a row of the data takes."""
         return sum(one[0].numel() * one.element_size() for one in self.examples)
 
-    def open(self, module: nn.Module, rows: int, variant: Variant, watch: Watch) -> Step:
+    def open(self, module: nn.ModuleDict, rows: int, variant: Variant, watch: Watch) -> Step:
         """As `Rehearsal.open`: the micro-batches of a step are all there from its beginning, as in the loop."""
-        assert isinstance(module, nn.ModuleDict)
         numerics = Numerics(variant.precision, variant.layout)
         engine = StepEngine(
             module[MODEL], module[OBJECTIVE], settings_with(self.settings, variant, None), STEPS,
@@ -80,5 +79,3 @@ def settings_with(settings: TrainSettings, variant: Variant, micro_batch: int | 
             "compile": settings.compile and micro_batch is not None,  # a rehearsal is not compiled
         }
     )
-
-

@@ -1,4 +1,4 @@
-"""The bytes that are alive over a step, event by event; and two of them for two batch sizes as a line for all others."""
+"""The bytes alive over a step, event by event; and two of them for two batch sizes as a line for all others."""
 
 from __future__ import annotations
 

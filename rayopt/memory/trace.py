@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -144,7 +144,7 @@ def _shape_of(leaf: Any) -> Any:
     return Shape(tuple(leaf.shape), tuple(leaf.stride()), leaf.dtype, leaf.device)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_view(function: Any) -> bool:
     returns = function._schema.returns
     return bool(returns) and all(one.alias_info is not None and not one.alias_info.is_write for one in returns)

@@ -57,7 +57,9 @@ def test_all_that_a_step_may_do_is_in_it() -> None:
 def test_a_recurrent_layers_workspace_is_not_forgotten() -> None:
     training = steps("recurrent")
     predictor = Predictor(training, CPU)
-    assert predictor.confirmed_bytes(24, Variant()) == pytest.approx(measured_bytes(training, 24, Variant(), CPU), rel=0.01)
+    assert predictor.confirmed_bytes(24, Variant()) == pytest.approx(
+        measured_bytes(training, 24, Variant(), CPU), rel=0.01
+    )
 
 
 def test_the_model_that_is_predicted_stays_as_it_was() -> None:
