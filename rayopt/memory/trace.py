@@ -8,6 +8,7 @@ here every event is kept, so that a snapshot of the peak and a line through two 
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,10 +158,13 @@ def tracing(element_bytes: int = 1) -> Iterator[Tracer]:
     was_enabled = gc.isenabled()
     gc.disable()  # when a cycle is collected must not depend on what else this process does
     fakes, tracer = FakeTensorMode(allow_non_fake_inputs=True), Tracer(element_bytes)
+    complaints = logging.getLogger("torch._subclasses.fake_tensor")
+    complains, complaints.disabled = complaints.disabled, True  # a step that fails is told of by whoever traces it
     try:
         with fakes, tracer, _counting_random_states(tracer):
             yield tracer
     finally:
+        complaints.disabled = complains
         tracer.close()
         if was_enabled:
             gc.enable()

@@ -56,7 +56,7 @@ def mlp() -> nn.Module:
 def cnn() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 24, 5, padding=2), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(24, 40, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(40, 56, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(56 * 4, 10),
+        nn.Conv2d(40, 56, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(56, 10),
     )  # fmt: skip
 
 
@@ -67,7 +67,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(width, width // 2, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU(),
-            nn.Conv2d(width // 2, width // 2, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU(),
+            nn.Conv2d(width // 2, width // 2, 3, padding=1, groups=4, bias=False),
+            nn.BatchNorm2d(width // 2), nn.ReLU(),
             nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width),
         )  # fmt: skip
 
@@ -101,9 +102,7 @@ def training(name: str, optimizer: str) -> TrainingSteps:
 def peaks(count: int = 50) -> None:
     """Peaks for configurations drawn with a fixed seed, as many of each model."""
     chooser, off = random.Random(0), 0
-    print(
-        f"{'model':12}{'rows':>5} {'optimizer':10}{'acc':>4}{'again':>6} {'prec':5}{'foreach':8}{'allocator':>12}{'off':>9}"
-    )
+    print("model        rows optimizer  acc again prec foreach    allocator      off")
     errors: dict[str, list[float]] = {name: [] for name in MODELS}
     for index in range(count):
         name = list(MODELS)[index % len(MODELS)]
