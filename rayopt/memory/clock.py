@@ -48,7 +48,7 @@ def measured_costs(rehearsal: Rehearsal, points: Sequence[Point], device: torch.
             late = time.perf_counter() - started > limit_s
             if late and (round_ > 0 or any(other == plain for _, other in passes)):
                 continue
-            options = foreach if rows == wanted[0][0] else foreach[-1:]
+            options = foreach if rows == wanted[0][0] else foreach[:1]  # the smaller one fits where the other does
             for one in options:
                 spent, update = _timed(rehearsal, rows, replace(plain, foreach=one), device)
                 passes[rows, plain] = min(spent, passes.get((rows, plain), spent))

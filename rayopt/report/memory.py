@@ -101,6 +101,6 @@ def figures(found: Sheet) -> list[dict[str, Any]]:
     if found.layers:
         names = list(found.layers)[:LAYERS][::-1]
         bars = {"type": "bar", "orientation": "h", "y": names, "x": [found.layers[name] for name in names]}
-        layout = {"xaxis": {"title": {"text": "bytes"}}, "yaxis": {"automargin": True}}
-        drawn.append({"title": "Activations at the peak, by layer", "data": [bars], "layout": layout})
+        axes: dict[str, Any] = {"xaxis": {"title": {"text": "bytes"}}, "yaxis": {"automargin": True}}
+        drawn.append({"title": "Activations at the peak, by layer", "data": [bars], "layout": axes})
     return drawn
