@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
 .PHONY: help demo test check constraints clean python venv
-.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-train bench-distill
+.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-train bench-distill bench-memory
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -55,6 +55,11 @@ bench-train: .venv/bench.stamp  ## training beside loops by hand: one worker, tw
 
 bench-distill: .venv/bench.stamp  ## students with and without a teacher, and what asking it once saves
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/distill.py
+
+bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocator's, plans beside the best
+	@.venv/bin/python tests/benchmarks/memory.py peaks
+	@.venv/bin/python tests/benchmarks/memory.py plans
+	@.venv/bin/python tests/benchmarks/memory.py warm
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins

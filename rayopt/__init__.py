@@ -8,6 +8,7 @@ from typing import Any
 _HOME = {
     "BayesOptimizer": "rayopt.search.bayes",
     "DistributedTrainer": "rayopt.onray.distributed",
+    "GPUOptimizer": "rayopt.gpu",
     "DistillationLoss": "rayopt.training.distillation",
     "DistillationTrainer": "rayopt.training.distillation",
     "HyperparameterOptimizer": "rayopt.tuner",
@@ -25,6 +26,7 @@ __all__ = [
     "DistillationLoss",
     "DistillationTrainer",
     "DistributedTrainer",
+    "GPUOptimizer",
     "HyperparameterOptimizer",
     "InputError",
     "ModelCompressor",

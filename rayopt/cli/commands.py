@@ -73,6 +73,30 @@ def run(
 
 @cli.command()
 @click.argument("job", type=click.Path(path_type=Path))
+@click.option("--budget", help="What a step may take on one device, such as 8GiB.  [default: the job's]")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME-memory]")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def memory(
+    job: Path, budget: str | None, out: Path | None, assignments: tuple[str, ...], overwrite: bool, as_json: bool
+) -> None:
+    """Plan how the steps of a job that trains fit a memory budget; trains nothing."""
+    with _exit_codes(as_json):
+        from rayopt import api, loading
+        from rayopt.cli.show import show_summary
+
+        budgets = () if budget is None else (f"memory.budget={budget}",)
+        given = (*assignments, "kind=memory", *budgets)
+        name = loading.load(job, given).job.name
+        folder = out or Path("runs") / f"{name}-memory"
+        with contextlib.redirect_stdout(sys.stderr):
+            summary = api.run(job, folder, address=api.IN_PROCESS, assignments=given, overwrite=overwrite)
+        show_summary(summary, folder, as_json)
+
+
+@cli.command()
+@click.argument("job", type=click.Path(path_type=Path))
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job with every default filled in as JSON.")
 def validate(job: Path, assignments: tuple[str, ...], as_json: bool) -> None:

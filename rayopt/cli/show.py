@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OWN = {  # the kinds of job with a face of their own
     "search": "rayopt.cli.show_search",
     "train": "rayopt.cli.show_training",
+    "memory": "rayopt.cli.show_memory",
     "distill": "rayopt.cli.show_training",
 }
 COMPARED = ("baseline", "recommended", "best_params", "best_score", "best_std")

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 OWN = {
     "search": "rayopt.report.search",
     "train": "rayopt.report.training",
+    "memory": "rayopt.report.memory",
     "distill": "rayopt.report.training",
 }
 

@@ -1,0 +1,84 @@
+"""Plans: the cheapest that fits, the floor where nothing does, and the same answer when a training goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rayopt.errors import InputError
+from rayopt.memory.clock import Costs
+from rayopt.memory.plan import Space, find_plan
+from rayopt.memory.predict import Predictor
+from rayopt.memory.rehearsal import Variant, measured_bytes
+from rayopt.memory.settings import budget_bytes
+from tests.memory.networks import CPU, steps
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.set_num_threads(1)
+    return Predictor(steps("resnet"), CPU)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.3])
+def test_a_plan_fits_by_the_allocators_account(predictor: Predictor, share: float) -> None:
+    whole = predictor.peak_bytes(128, Variant())
+    budget = int(whole * share) + 64
+    plan = find_plan(predictor, Space(128), budget, "budget", limit_s=None)
+    chosen = plan.chosen
+    assert measured_bytes(predictor.rehearsal, chosen.micro_batch, chosen.variant, CPU) <= budget
+    assert chosen.micro_batch * chosen.variant.accumulation >= 128
+    assert all(one.predicted_bytes <= budget for one in plan.fitting)
+    if share == 1.0:
+        assert chosen.variant == Variant(foreach=chosen.variant.foreach)
+
+
+def test_a_budget_below_the_floor_names_it_and_the_floor_fits(predictor: Predictor) -> None:
+    with pytest.raises(InputError) as caught:
+        find_plan(predictor, Space(128), 10_000, "job.yaml:9: memory.budget", limit_s=None)
+    (fault,) = caught.value.faults
+    assert fault.place == "job.yaml:9: memory.budget"
+    floor = int(fault.problem.partition("a step takes is ")[2].partition(" bytes")[0].replace(",", ""))
+    assert find_plan(predictor, Space(128), floor, "budget", limit_s=None).chosen.predicted_bytes <= floor
+    with pytest.raises(InputError):
+        find_plan(predictor, Space(128), floor - 65, "budget", limit_s=None)
+
+
+def test_what_is_asked_for_is_not_planned(predictor: Predictor) -> None:
+    space = Space(128, checkpointing=(True,), foreach=(False,), micro_batch=50)
+    chosen = find_plan(predictor, space, 1 << 40, "budget", limit_s=None).chosen
+    assert (chosen.micro_batch, chosen.variant) == (43, Variant(3, True, "fp32", False))
+
+
+def test_costs_add_up() -> None:
+    costs = Costs({(8, Variant()): 0.5}, {True: 0.1, False: 0.2})
+    assert costs.step_s(8, Variant(4, foreach=False)) == pytest.approx(2.2)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("8GiB", 8 << 30), ("500MB", 500_000_000), (123, 123), ("1000", 1000)])
+def test_budgets_are_read(given: str | int, wanted: int) -> None:
+    assert budget_bytes(given, "budget") == wanted
+
+
+@pytest.mark.parametrize("given", ["8 gigs", "", "-1GiB", 0, "0MB", -5])
+def test_what_is_no_budget_is_told(given: str | int) -> None:
+    with pytest.raises(InputError, match="budget"):
+        budget_bytes(given, "budget")
+
+
+def test_the_memory_of_a_training_is_planned_once(tmp_path: Path) -> None:
+    from rayopt.memory.filled import FILE, filled
+    from tests.memory.works import work
+
+    given = work(memory={"budget": "3MB"})
+    settings, answer = filled(given, tmp_path)
+    assert answer is not None
+    assert settings.micro_batch is None or settings.micro_batch < given.settings.batch_size
+    assert settings.precision != "auto"
+    assert (settings.optimizer.foreach is not None, settings.memory) == (True, given.settings.memory)
+    stamp = (tmp_path / FILE).read_bytes()
+    assert filled(given, tmp_path) == (settings, answer)
+    assert (tmp_path / FILE).read_bytes() == stamp
+    assert filled(work(), tmp_path) == (work().settings, None)
