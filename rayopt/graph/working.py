@@ -1,0 +1,176 @@
+"""The work on one model, in a child process: gate, normalise, search, choose. Everything here may be killed at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayopt.errors import StepError
+from rayopt.graph import face as faces
+from rayopt.graph.gate import Admitted, admit
+from rayopt.graph.inputs import feed
+from rayopt.graph.normalize import normalized
+from rayopt.graph.nursery import Tell
+from rayopt.graph.portfolio import Portfolio, State, cpu_s, load, nodes_count, read, store, usable
+from rayopt.graph.proof import Reference
+from rayopt.graph.steps import Steps
+from rayopt.graph.timing import compare
+from rayopt.graph.tools import Setting, installed
+from rayopt.graph.verdicts import Refused
+
+MAX_GROWTH = 1.01
+TIMED = 3  # candidates that are timed at most before the original is kept
+OUT = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted for one model; JSON-able as a dict."""
+
+    path: str
+    folder: str
+    tools: tuple[str, ...]
+    seed: int = 0
+    target_opset: int = 20
+    fold_bytes: int = 256 << 20
+    timing_s: float = 0.1
+
+
+def optimize(argument: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """The verdict on a model file and all about it; the optimised model is written into the work's folder."""
+    order = Order(**{**argument["order"], "tools": tuple(argument["order"]["tools"])})
+    steps = Steps(Path(order.folder), argument["known"], tell)
+    try:
+        return _Work(order, steps).run()
+    except Refused as refusal:
+        return {"verdict": refusal.verdict, "reason": str(refusal)}
+
+
+class _Work:
+    def __init__(self, order: Order, steps: Steps) -> None:
+        self._order, self._steps = order, steps
+
+    def run(self) -> dict[str, Any]:
+        order, steps = self._order, self._steps
+        path = Path(order.path)
+        size = path.stat().st_size if path.is_file() else 0
+        admitted: Admitted = steps.do("gate", cpu_s(0, size), lambda: _Value(admit(path, order.fold_bytes)), False).value
+        self._admitted = admitted
+        model = _whole(admitted)
+        self._opened, self._face = faces.take_off(model)
+        self._before = nodes_count(model)
+        self._cpu_s = cpu_s(self._before, admitted.size_bytes)
+        self._reference: Reference = steps.do("original", self._cpu_s, lambda: _Value(self._referenced()), False).value
+        start = self._start()
+        setting = Setting(order.target_opset, max(1 << 12, admitted.size_bytes // 200))
+        tools = [name for name in usable(order.tools, self._before, admitted.fold_bytes) if ":" in name or name in installed()]
+        portfolio = Portfolio(steps, self._reference, setting, tools, MAX_GROWTH * admitted.size_bytes)
+        found = portfolio.search(start)
+        told = self._told(portfolio)
+        for state, choice in self._choices(found, portfolio.record):
+            return {**told, **choice, "verdict": "optimized", "reason": "", "chain": list(state.chain)}
+        return {**told, "verdict": "unchanged", "reason": self._why(found, portfolio.record)}
+
+    def _referenced(self) -> Reference:
+        from onnx import numpy_helper
+
+        defaults = {one.name: numpy_helper.to_array(one) for one in self._face.overridable}
+        return Reference(self._opened, defaults, self._order.seed)
+
+    def _start(self) -> State:
+        """The model as the tools get it, proven equal to the one in the file."""
+        reason = ""
+        for index, form in enumerate(normalized(self._opened, self._reference.ranks())):
+            sha256 = store(self._steps, form.SerializeToString(deterministic=True))
+            try:
+                self._steps.do(f"normalize {index}", self._cpu_s, lambda one=form: self._reference.check(one))
+            except StepError as error:
+                reason = str(error)
+                continue
+            return load(self._steps, sha256, ())
+        raise Refused("not_comparable", f"it does not give the same outputs twice: {reason}")
+
+    def _choices(self, found: Sequence[State], record: list[dict[str, Any]]) -> Any:
+        """What may be shipped, the best first: portable, no larger, still equal with its face on, and not slower."""
+        timed = 0
+        for state in found:
+            if state.nodes_count >= self._before or not state.chain or timed == TIMED:
+                return
+            try:
+                key = f"finish {state.sha256[:16]}"
+                choice = self._steps.do(key, 4 * self._cpu_s, lambda one=state: self._finish(one))
+            except StepError as error:
+                record.append({"tool": state.chain[-1], "chain": list(state.chain), "what": "left", "reason": str(error)})
+                continue
+            timed += 1
+            if choice["latency"].get("slower"):
+                reason = f"slower: {choice['latency']['ratio']:.3f} of the original's latency"
+                record.append({"tool": state.chain[-1], "chain": list(state.chain), "what": "left", "reason": reason})
+                continue
+            yield state, choice
+
+    def _finish(self, state: State) -> dict[str, Any]:
+        import onnx
+
+        closed = faces.put_on(read(self._steps, state.sha256), self._face, self._reference.ranks())
+        content = closed.SerializeToString(deterministic=True)
+        size = self._admitted.size_bytes
+        if len(content) > MAX_GROWTH * size:
+            raise StepError(f"larger: {len(content):,} bytes of {size:,}")
+        onnx.checker.check_model(closed)
+        error = self._reference.check(closed)
+        latency = self._latency(content)
+        sha256 = store(self._steps, content)
+        return {
+            "sha256": sha256, "nodes_after": state.nodes_count, "size_after": len(content),
+            "max_error": error, "latency": latency,
+        }  # fmt: skip
+
+    def _latency(self, content: bytes) -> dict[str, Any]:
+        if not self._order.timing_s:
+            return {}
+        reference = self._reference
+        if reference.original.drawn:
+            return {}  # what is drawn differs from run to run, and so does its time
+        sizes = [sum(np.size(one) for one in feed(reference.inputs, probe).values()) for probe in reference.probes]
+        probe = reference.probes[int(np.argmax(sizes))]
+        original = _whole(self._admitted).SerializeToString()
+        return compare(original, content, feed(reference.inputs, probe), self._order.timing_s)
+
+    def _told(self, portfolio: Portfolio) -> dict[str, Any]:
+        reference = self._reference
+        return {
+            "nodes_before": self._before, "size_before": self._admitted.size_bytes,
+            "nodes_after": self._before, "size_after": self._admitted.size_bytes, "max_error": 0.0, "latency": {},
+            "chain": [], "record": portfolio.record, "tried_count": portfolio.tried_count, "versions": installed(),
+            "proof": reference.told(), "conditions": [asdict(one) for one in reference.conditions(self._opened)],
+        }  # fmt: skip
+
+    def _why(self, found: Sequence[State], record: Sequence[dict[str, Any]]) -> str:
+        left = next((line["reason"] for line in record if line["what"] == "left"), "")
+        if left:
+            return f"the best candidate was not taken: {left}"
+        return "no tool removed a node"
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Wraps what stays in this process."""
+
+    value: Any
+
+
+def _whole(admitted: Admitted) -> Any:
+    """The model with its external data inside."""
+    if not admitted.pieces:
+        return admitted.model
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(admitted.model)
+    onnx.load_external_data_for_model(model, str(admitted.path.parent))
+    return model
