@@ -93,7 +93,8 @@ def _nursery() -> subprocess.Popen[bytes]:
         return _running
     close()
     one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment = {**os.environ, **one, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    paths = [path for path in (os.environ.get("PYTHONPATH"), *sys.path) if path]
+    environment = {**os.environ, **one, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "rayopt.graph.nursery"]
     _running = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment

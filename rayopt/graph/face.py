@@ -74,7 +74,7 @@ def put_on(model: Any, face: Face, shapes: Sequence[Sequence[tuple[int, ...]]]) 
     foreign = {node.domain for node in _all_nodes(closed)} - face.domains - {one.domain for one in closed.functions}
     if foreign:
         raise StepError(f"it is not portable: it has operators of the domain {min(foreign)!r}")
-    _drop_unused_opsets(closed)
+    drop_unused_opsets(closed)
     return closed
 
 
@@ -113,7 +113,8 @@ def _same_values(what: str, found: Sequence[Any], wanted: Sequence[Any]) -> None
             raise StepError(f"the {what} changed the type of {right.name!r}")
 
 
-def _drop_unused_opsets(model: Any) -> None:
+def drop_unused_opsets(model: Any) -> None:
+    """Drops, in place, the operator sets that a file declares and does not use."""
     used = {node.domain for node in _all_nodes(model)} | {one.domain for one in model.functions} | {""}
     kept = {one.domain: one for one in model.opset_import if one.domain in used}
     _replace(model.opset_import, list(kept.values()))

@@ -6,14 +6,13 @@ None is trusted: each may crash, hang, or give a wrong model, and what it gives 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import io
+import pkgutil
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 # onnxoptimizer's passes that only remove or merge; its default list also rewrites and can make models larger.
 ONNXOPTIMIZER_PASSES = (
@@ -74,8 +73,14 @@ def onnxsim(content: bytes, setting: Setting) -> bytes:
 
 
 def ort_basic(content: bytes, setting: Setting) -> bytes:
-    """ONNX Runtime's BASIC level: constant folding and removals in standard operators only."""
+    """ONNX Runtime's BASIC level: constant folding and removals in standard operators only.
+
+    It declares every operator set that it knows; a portable file declares those that it uses.
+    """
+    import onnx
     import onnxruntime
+
+    from rayopt.graph.face import drop_unused_opsets
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -86,7 +91,9 @@ def ort_basic(content: bytes, setting: Setting) -> bytes:
         after = Path(folder) / "after.onnx"
         options.optimized_model_filepath = str(after)
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return after.read_bytes()
+        model = onnx.ModelProto.FromString(after.read_bytes())
+    drop_unused_opsets(model)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def own(content: bytes, setting: Setting) -> bytes:
@@ -120,14 +127,15 @@ def installed() -> dict[str, str]:
 
 
 def run(name: str, content: bytes, setting: Setting) -> bytes:
-    """What a tool makes of a model; `package.module:function` (of two paths) names one of somebody else's."""
-    if ":" not in name:
-        return TOOLS[name](content, setting)
-    import pkgutil
+    """What a tool makes of a model."""
+    return TOOLS[name](content, setting)
 
-    function: Any = pkgutil.resolve_name(name)
-    with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
-        before, after = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
-        before.write_bytes(content)
-        function(str(before), str(after))
-        return after.read_bytes()
+
+def apply(argument: dict[str, str], tell: object) -> None:
+    """A tool on a file, into another; `package.module:function` (of two paths) names one of somebody else's."""
+    name, before, after = argument["tool"], argument["before"], argument["after"]
+    if ":" in name:
+        pkgutil.resolve_name(name)(before, after)
+        return
+    content = Path(before).read_bytes()
+    Path(after).write_bytes(run(name, content, Setting(fold_bytes=max(1 << 12, len(content) // 200))))

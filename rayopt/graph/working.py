@@ -87,7 +87,8 @@ class _Work:
         for index, form in enumerate(normalized(self._opened, self._reference.ranks())):
             sha256 = store(self._steps, form.SerializeToString(deterministic=True))
             try:
-                self._steps.do(f"normalize {index}", self._cpu_s, lambda one=form: self._reference.check(one))
+                if form.graph.node != self._opened.graph.node:  # else only what it says of shapes has changed
+                    self._steps.do(f"normalize {index}", self._cpu_s, lambda one=form: self._reference.check(one))
             except StepError as error:
                 reason = str(error)
                 continue
@@ -138,8 +139,7 @@ class _Work:
             return {}  # what is drawn differs from run to run, and so does its time
         sizes = [sum(np.size(one) for one in feed(reference.inputs, probe).values()) for probe in reference.probes]
         probe = reference.probes[int(np.argmax(sizes))]
-        original = _whole(self._admitted).SerializeToString()
-        return compare(original, content, feed(reference.inputs, probe), self._order.timing_s)
+        return compare(self._order.path, content, feed(reference.inputs, probe), self._order.timing_s)
 
     def _told(self, portfolio: Portfolio) -> dict[str, Any]:
         reference = self._reference
