@@ -13,6 +13,7 @@ import numpy as np
 
 from rayopt.errors import StepError
 from rayopt.graph import chance
+from rayopt.graph.certificate import samples
 from rayopt.graph.inputs import Array, Input, Probe, assignments, feed, inputs_of
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.structure import graphs_of
@@ -151,8 +152,16 @@ class Reference:
         return worst
 
     def told(self) -> dict[str, Any]:
-        """The probes and tolerances, as the certificate has them."""
-        return {"probes": [asdict(one) for one in self.probes], "rtol": RTOL, "atol_share": ATOL_SHARE}
+        """The probes, tolerances and some of the outputs, as the certificate has them."""
+        inputs = [{name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool")} for one in self.inputs]
+        return {
+            "probes": [asdict(one) for one in self.probes],
+            "rtol": RTOL,
+            "atol_share": ATOL_SHARE,
+            "inputs": inputs,
+            "outputs": samples(self.outputs),
+            "drawn": list(self.original.drawn),
+        }
 
 
 def difference(wanted: Any, got: Any) -> float:

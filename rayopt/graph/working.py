@@ -60,11 +60,13 @@ class _Work:
         size = path.stat().st_size if path.is_file() else 0
         admitted: Admitted = steps.do("gate", cpu_s(0, size), lambda: _Value(admit(path, order.fold_bytes)), False).value
         self._admitted = admitted
-        model = _whole(admitted)
+        model = whole(admitted)
         self._opened, self._face = faces.take_off(model)
         self._before = nodes_count(model)
         self._cpu_s = cpu_s(self._before, admitted.size_bytes)
         self._reference: Reference = steps.do("original", self._cpu_s, lambda: _Value(self._referenced()), False).value
+        if self._before <= 1:
+            return {**self._told(None), "verdict": "unchanged", "reason": "there is nothing to remove"}
         start = self._start()
         setting = Setting(order.target_opset, max(1 << 12, admitted.size_bytes // 200))
         tools = [name for name in usable(order.tools, self._before, admitted.fold_bytes) if ":" in name or name in installed()]
@@ -141,12 +143,13 @@ class _Work:
         probe = reference.probes[int(np.argmax(sizes))]
         return compare(self._order.path, content, feed(reference.inputs, probe), self._order.timing_s)
 
-    def _told(self, portfolio: Portfolio) -> dict[str, Any]:
+    def _told(self, portfolio: Portfolio | None) -> dict[str, Any]:
         reference = self._reference
+        record, tried = (portfolio.record, portfolio.tried_count) if portfolio else ([], 0)
         return {
             "nodes_before": self._before, "size_before": self._admitted.size_bytes,
             "nodes_after": self._before, "size_after": self._admitted.size_bytes, "max_error": 0.0, "latency": {},
-            "chain": [], "record": portfolio.record, "tried_count": portfolio.tried_count, "versions": installed(),
+            "chain": [], "record": record, "tried_count": tried, "versions": installed(),
             "proof": reference.told(), "conditions": [asdict(one) for one in reference.conditions(self._opened)],
         }  # fmt: skip
 
@@ -164,7 +167,7 @@ class _Value:
     value: Any
 
 
-def _whole(admitted: Admitted) -> Any:
+def whole(admitted: Admitted) -> Any:
     """The model with its external data inside."""
     if not admitted.pieces:
         return admitted.model

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-OWN = {"search": "rayopt.report.search"}
+OWN = {"search": "rayopt.report.search", "graph": "rayopt.report.graph"}
 
 
 class Face(Protocol):
