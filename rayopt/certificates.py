@@ -98,15 +98,22 @@ def _verify_graphs(folder: RunFolder, summary: Mapping[str, Any]) -> list[Findin
     return found
 
 
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _changed(folder: Path, files: Mapping[str, str], sha256: str) -> str:
     """Which of the files are not those that the certificate and the summary name."""
     if sha256 not in files.values():
         return "its certificate and the summary name different files"
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    hashes = {name: file_sha256(folder / name) for name in files}
     changed = [name for name, wanted in files.items() if hashes[name] != wanted]
     if changed:
         return f"{', '.join(changed)} is not what was proven: its hash differs"
-    extra = sorted(path.name for path in folder.iterdir() if path.name not in {*files, CERTIFICATE})
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    extra = sorted(there - {*files, CERTIFICATE})
     return f"{', '.join(extra)} does not belong there" if extra else ""
 
 

@@ -18,13 +18,13 @@ from typing import Any
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.graph.child import Limits
 from rayopt.graph.run_model import Outcome, limits_for, optimize_file
-from rayopt.graph.working import Order
+from rayopt.graph.order import Order
 from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.records import Need, digest
 from rayopt.runs import journal
 from rayopt.runs.cache import Cache, Entry
-from rayopt.runs.files import write_json
+from rayopt.runs.files import copy_file, write_json
 from rayopt.tasks import code_hash, versions
 
 SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
@@ -35,7 +35,7 @@ PASSING = ("crashed", "out_of_time", "out_of_memory", "killed_worker")  # said o
 
 @dataclass(frozen=True)
 class Item:
-    """One file: `name` is how the results call it, `sha256` and `size_bytes` are of it and its external data."""
+    """One file: `name` is how the results call it, `sha256` and `size_bytes` are of the file alone."""
 
     name: str
     path: Path
@@ -70,7 +70,7 @@ class Batch:
 
 
 def item(name: str, path: Path) -> Item:
-    """A file with the hash of its content; external data counts by size alone here, and fully where weights matter."""
+    """A file with the hash of its content; the external data that it names is looked at by the work itself."""
     try:
         content = path.read_bytes() if path.is_file() else b""
     except OSError:
@@ -114,7 +114,7 @@ class Graphing:
 
     def _remembered(self, item: Item) -> bool:
         outcome = outcome_of(self.desk.cache.get(self._key(item)))
-        if outcome is None:
+        if outcome is None or not _as_before(item, outcome):
             return False
         self._cached.add(item.id)
         self._ended(item, outcome)
@@ -149,7 +149,8 @@ class Graphing:
             found = dict(ended.value)
             for one in items:
                 outcome = found[self._key(one)]
-                if outcome is None:  # the cache has dropped it since
+                if outcome is None or (ended.cached and not _as_before(one, outcome)):
+                    # the cache has dropped it since, or its external data has changed
                     self._again.append(one)
                 else:
                     self._ended(one, outcome)
@@ -165,10 +166,18 @@ class Graphing:
     def _ended(self, item: Item, outcome: Outcome) -> None:
         self._outcomes[item.id] = outcome
         if outcome.files:
-            self.desk.folder.write_artifact(item.id, self._files(item, outcome), self._certificate(item, outcome))
+            copied = self._copy(item, outcome)
+            certificate = self._certificate(item, outcome)
+            certificate["files"].update(copied)
+            self.desk.folder.write_artifact(item.id, self._files(item, outcome), certificate)
         if item.id not in self._journaled:
             self._journaled.add(item.id)
             journal.append(self.desk.folder.outcomes, {"status": "done", **self._row(item)})
+
+    def _copy(self, item: Item, outcome: Outcome) -> dict[str, str]:
+        """Streams the data of a large model beside it, and gives the hashes of what was copied."""
+        folder = self.desk.folder.artifacts / item.id
+        return {name: copy_file(item.path.parent / name, folder / name) for name in outcome.told.get("copied", ())}
 
     def _files(self, item: Item, outcome: Outcome) -> dict[str, bytes]:
         return {Path(item.name).name if name == "model.onnx" else name: one for name, one in outcome.files.items()}
@@ -256,6 +265,20 @@ class Codec:
 def outcome_of(entry: Entry | None) -> Outcome | None:
     """An outcome from its cache entry, None where there is none."""
     return None if entry is None else Outcome(**entry.value, files=entry.files)
+
+
+def _as_before(item: Item, outcome: Outcome) -> bool:
+    """Whether a model's external data is what a remembered outcome was made from."""
+    for one in outcome.told.get("external") or ():
+        path = item.path.parent / one["location"]
+        try:
+            if path.stat().st_size != one["size_bytes"]:
+                return False
+            if one["sha256"] is not None and hashlib.sha256(path.read_bytes()).hexdigest() != one["sha256"]:
+                return False
+        except OSError:
+            return False
+    return True
 
 
 def _mean(ratios: Sequence[float]) -> float | None:

@@ -54,27 +54,29 @@ def repeat(folder: Path, certificate: Mapping[str, Any], limits: Limits) -> tupl
 def replay(argument: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """In a child: the model on the certificate's probes beside the recorded outputs, and beside the original if it is there."""
     try:
-        worst = _on_samples(argument)
+        large = "axes" in argument["proof"]
+        worst = _on_samples(argument, _twin_of(argument) if large else argument["path"])
         if argument["original"]:
-            worst = max(worst, _on_original(argument))
+            worst = max(worst, _on_large_original(argument) if large else _on_original(argument))
     except StepError as error:
         return {"problem": str(error), "max_error": 0.0}
     return {"problem": "", "max_error": worst}
 
 
-def _on_samples(argument: Mapping[str, Any]) -> float:
+def _on_samples(argument: Mapping[str, Any], model: bytes | str) -> float:
     from onnx import load, numpy_helper
 
     proof = argument["proof"]
     if proof["drawn"]:
         return 0.0  # random operators: the comparison with the original is all there is
-    model = load(argument["path"])
-    defaults = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    tensors = load(model).graph.initializer if isinstance(model, str) else ()
+    overridable = {one["name"] for one in proof["inputs"]}
+    defaults = {one.name: numpy_helper.to_array(one) for one in tensors if one.name in overridable}
     inputs = [
         Input(**{**one, "shape": tuple(one["shape"]), "pool": tuple(one["pool"])}, default=defaults.get(one["name"]))
         for one in proof["inputs"]
     ]
-    running = open_session(argument["path"])
+    running = open_session(model)
     names = {one.name for one in (*running.get_inputs(), *running.get_overridable_initializers())}
     worst = 0.0
     for told, wanted in zip(proof["probes"], proof["outputs"], strict=True):
@@ -113,3 +115,27 @@ def _on_original(argument: Mapping[str, Any]) -> float:
     opened, face = take_off(model)
     defaults = {one.name: numpy_helper.to_array(one) for one in face.overridable}
     return Reference(opened, defaults, argument["seed"]).check(load(argument["path"]))
+
+
+def _twin_of(argument: Mapping[str, Any]) -> bytes:
+    """A large model's skeleton on the short axes of the certificate."""
+    from onnx import load
+
+    from rayopt.graph.face import take_off
+    from rayopt.graph.skeleton import shrunk, skeleton
+
+    sizes = {int(one): size for one, size in argument["proof"]["axes"].items()}
+    bones = skeleton(take_off(load(argument["path"], load_external_data=False))[0])
+    return bytes(shrunk(bones.model, sizes).SerializeToString())
+
+
+def _on_large_original(argument: Mapping[str, Any]) -> float:
+    from onnx import load
+
+    from rayopt.graph.face import take_off
+    from rayopt.graph.gate import admit
+    from rayopt.graph.skeleton import skeleton, twin
+
+    before = twin(skeleton(take_off(admit(Path(argument["original"])).model)[0]), argument["seed"])
+    after = skeleton(take_off(load(argument["path"], load_external_data=False))[0])
+    return before.check(after.model)

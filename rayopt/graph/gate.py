@@ -25,7 +25,7 @@ FOLD_BYTES = 256 << 20
 class Admitted:
     """A file that has passed: its ModelProto without external data, where that lies, and the bytes of it all.
 
-    `fold_bytes`: what folding all of its constants would make.
+    `fold_bytes`: what folding all of its constants would make. `file_bytes`: of the one file alone.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class Admitted:
     pieces: tuple[Piece, ...]
     size_bytes: int
     fold_bytes: int
+    file_bytes: int
 
 
 def admit(path: Path, fold_bytes: int = FOLD_BYTES) -> Admitted:
@@ -50,7 +51,7 @@ def admit(path: Path, fold_bytes: int = FOLD_BYTES) -> Admitted:
     if folded > fold_bytes:
         raise Refused("fold_bomb", f"folding its constants would make {folded:,} bytes, most of them in {largest!r}")
     _check(path)
-    return Admitted(path, model, tuple(found), len(content) + stored_bytes(found), folded)
+    return Admitted(path, model, tuple(found), len(content) + stored_bytes(found), folded, len(content))
 
 
 def stored_bytes(found: Sequence[Piece]) -> int:

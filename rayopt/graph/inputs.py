@@ -41,6 +41,7 @@ class Input:
     high: int | None = None
     pool: tuple[int, ...] = ()
     default: Array | None = None  # of an initialiser that callers may override
+    weight: bool = False  # an initialiser of a large model: its values keep those of products small
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Probe:
     high: int = 10  # of whole numbers about which the graph says nothing
 
 
-def inputs_of(running: Any, model: Any, defaults: Mapping[str, Array]) -> tuple[Input, ...]:
+def inputs_of(
+    running: Any, model: Any, defaults: Mapping[str, Array], weights: frozenset[str] = frozenset()
+) -> tuple[Input, ...]:
     """The inputs of a session of `model`; raises Refused for what cannot be made up."""
     highs = _table_sizes(model)
     found = []
@@ -67,7 +70,8 @@ def inputs_of(running: Any, model: Any, defaults: Mapping[str, Array]) -> tuple[
         )
         single = all(dim == 1 for dim in shape)
         pool = _compared(model) if single and DTYPES[kind].startswith(("int", "uint")) else ()
-        found.append(Input(one.name, DTYPES[kind], shape, highs.get(one.name), pool, defaults.get(one.name)))
+        given = defaults.get(one.name)
+        found.append(Input(one.name, DTYPES[kind], shape, highs.get(one.name), pool, given, one.name in weights))
     return tuple(found)
 
 
@@ -92,6 +96,8 @@ def _values(one: Input, probe: Probe) -> Any:
             return np.full(shape, one.pool[(probe.picks + probe.seed) % len(one.pool)], one.dtype)
         high = one.high or (256 if one.dtype == "uint8" else probe.high)
         return generator.integers(0, min(high, np.iinfo(one.dtype).max), shape).astype(one.dtype)
+    if one.weight:
+        return (generator.normal(size=shape) / np.sqrt(max(1, shape[0] if shape else 1))).astype(one.dtype)
     if probe.seed % 3 == 0:
         return generator.random(shape).astype(one.dtype)
     return (generator.normal(size=shape) * (1 if probe.seed % 3 == 1 else 3)).astype(one.dtype)

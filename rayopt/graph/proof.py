@@ -38,13 +38,15 @@ class Condition:
 class Reference:
     """The original's outputs on probes that it takes; raises Refused where it does not run on any."""
 
-    def __init__(self, model: Any, defaults: Mapping[str, Array], seed: int = 0) -> None:
+    def __init__(
+        self, model: Any, defaults: Mapping[str, Array], seed: int = 0, weights: frozenset[str] = frozenset()
+    ) -> None:
         self.original = chance.of(model)
         self._exposed = _conditions(model)
         running = open_session(_with_outputs(self.original.cut, self._exposed).SerializeToString())
         self.names = [one.name for one in running.get_outputs()][: len(self.original.cut.graph.output)]
         self.inputs = tuple(
-            one for one in inputs_of(running, model, defaults) if one.name not in self.original.drawn
+            one for one in inputs_of(running, model, defaults, weights) if one.name not in self.original.drawn
         )
         self.probes: list[Probe] = []
         self.outputs: list[Outputs] = []
@@ -141,7 +143,7 @@ class Reference:
             raise StepError("the outputs changed their names or order")
         names = {one.name for one in (*running.get_inputs(), *running.get_overridable_initializers())}
         wanted = {one.name for one in self.inputs} | set(self.original.drawn)
-        if not names <= wanted or {one.name for one in self.inputs} - names:
+        if not names <= wanted or {one.name for one in self.inputs if not one.weight} - names:
             raise StepError("the inputs changed their names")
         worst = 0.0
         for probe, outputs in zip(self.probes, self.outputs, strict=True):
@@ -153,7 +155,7 @@ class Reference:
 
     def told(self) -> dict[str, Any]:
         """The probes, tolerances and some of the outputs, as the certificate has them."""
-        inputs = [{name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool")} for one in self.inputs]
+        inputs = [{name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "weight")} for one in self.inputs]
         return {
             "probes": [asdict(one) for one in self.probes],
             "rtol": RTOL,

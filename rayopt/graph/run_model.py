@@ -11,7 +11,7 @@ from typing import Any
 
 from rayopt.graph.child import MIB, Limits, Reply, call
 from rayopt.graph.verdicts import Refusal
-from rayopt.graph.working import Order
+from rayopt.graph.order import Order
 
 ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer")
 MAX_DEATHS = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from rayopt.errors import StepError
 from rayopt.graph import face as faces
 from rayopt.graph.gate import Admitted, admit
 from rayopt.graph.inputs import feed
+from rayopt.graph.large import Large
 from rayopt.graph.normalize import normalized
 from rayopt.graph.nursery import Tell
+from rayopt.graph.order import Order
 from rayopt.graph.portfolio import Portfolio, State, cpu_s, load, nodes_count, read, store, usable
 from rayopt.graph.proof import Reference
+from rayopt.graph.skeleton import LARGE_BYTES
 from rayopt.graph.steps import Steps
 from rayopt.graph.timing import compare
 from rayopt.graph.tools import Setting, installed
@@ -27,30 +31,17 @@ TIMED = 3  # candidates that are timed at most before the original is kept
 OUT = "model.onnx"
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is wanted for one model; JSON-able as a dict."""
-
-    path: str
-    folder: str
-    tools: tuple[str, ...]
-    seed: int = 0
-    target_opset: int = 20
-    fold_bytes: int = 256 << 20
-    timing_s: float = 0.1
-
-
 def optimize(argument: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """The verdict on a model file and all about it; the optimised model is written into the work's folder."""
     order = Order(**{**argument["order"], "tools": tuple(argument["order"]["tools"])})
     steps = Steps(Path(order.folder), argument["known"], tell)
     try:
-        return _Work(order, steps).run()
+        return Work(order, steps).run()
     except Refused as refusal:
         return {"verdict": refusal.verdict, "reason": str(refusal)}
 
 
-class _Work:
+class Work:
     def __init__(self, order: Order, steps: Steps) -> None:
         self._order, self._steps = order, steps
 
@@ -60,6 +51,8 @@ class _Work:
         size = path.stat().st_size if path.is_file() else 0
         admitted: Admitted = steps.do("gate", cpu_s(0, size), lambda: _Value(admit(path, order.fold_bytes)), False).value
         self._admitted = admitted
+        if admitted.size_bytes > LARGE_BYTES:
+            return Large(order, steps, admitted).run()
         model = whole(admitted)
         self._opened, self._face = faces.take_off(model)
         self._before = nodes_count(model)
@@ -150,7 +143,7 @@ class _Work:
             "nodes_before": self._before, "size_before": self._admitted.size_bytes,
             "nodes_after": self._before, "size_after": self._admitted.size_bytes, "max_error": 0.0, "latency": {},
             "chain": [], "record": record, "tried_count": tried, "versions": installed(),
-            "proof": reference.told(), "conditions": [asdict(one) for one in reference.conditions(self._opened)],
+            "external": external(self._admitted, hashed=True), "proof": reference.told(), "conditions": [asdict(one) for one in reference.conditions(self._opened)],
         }  # fmt: skip
 
     def _why(self, found: Sequence[State], record: Sequence[dict[str, Any]]) -> str:
@@ -177,3 +170,13 @@ def whole(admitted: Admitted) -> Any:
     model.CopyFrom(admitted.model)
     onnx.load_external_data_for_model(model, str(admitted.path.parent))
     return model
+
+
+def external(admitted: Admitted, hashed: bool) -> list[dict[str, Any]]:
+    """The external files that a model uses: what its result depends on beyond its own bytes."""
+    found = []
+    for location in sorted({one.location for one in admitted.pieces}):
+        path = admitted.path.parent / location
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if hashed else None
+        found.append({"location": location, "size_bytes": path.stat().st_size, "sha256": sha256})
+    return found

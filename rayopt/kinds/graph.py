@@ -89,7 +89,7 @@ def _split(path: Path) -> tuple[Path, str]:
 
 def prepare(job: Job, document: Document, cache: Cache) -> Batch:
     """Reads what the files hold; raises InputError."""
-    from rayopt.graph.working import Order
+    from rayopt.graph.order import Order
     from rayopt.graphing import Batch, item
 
     order = Order("", "", tuple(job.tools), job.seed, job.target_opset, job.limits.fold_bytes, job.timing_s)
