@@ -88,7 +88,11 @@ def _verify_graphs(folder: RunFolder, summary: Mapping[str, Any]) -> list[Findin
             certificate = json.loads((at / CERTIFICATE).read_bytes())
             problem = _changed(at, dict(certificate["files"]), row["sha256"])
             size = max(row["size_before"], row["size_after"])
-            found.append(Finding(row["id"], problem) if problem else Finding(row["id"], *repeat(at, certificate, limits_for(size))))
+            found.append(
+                Finding(row["id"], problem)
+                if problem
+                else Finding(row["id"], *repeat(at, certificate, limits_for(size)))
+            )
         except FileNotFoundError as error:
             found.append(Finding(row["id"], f"{Path(str(error.filename)).name} is missing"))
         except (OSError, ValueError, KeyError, TypeError) as error:

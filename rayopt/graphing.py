@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,8 +17,8 @@ from typing import Any
 
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.graph.child import Limits
-from rayopt.graph.run_model import Outcome, limits_for, optimize_file
 from rayopt.graph.order import Order
+from rayopt.graph.run_model import Outcome, limits_for, optimize_file
 from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.records import Need, digest
@@ -30,7 +30,12 @@ from rayopt.tasks import code_hash, versions
 SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
 CHUNK = 8  # ... of so many
 MODEL_S = 1800.0
-PASSING = ("crashed", "out_of_time", "out_of_memory", "killed_worker")  # said of the moment, not of the model: tried again
+PASSING = (
+    "crashed",
+    "out_of_time",
+    "out_of_memory",
+    "killed_worker",
+)  # said of the moment, not of the model: tried again
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,10 @@ class Batch:
         return digest([self.job, [[one.name, one.sha256] for one in self.items]])
 
     def plan(self) -> dict[str, Any]:
-        return {"job": self.job, "models": [{"id": one.id, "name": one.name, "sha256": one.sha256} for one in self.items]}
+        return {
+            "job": self.job,
+            "models": [{"id": one.id, "name": one.name, "sha256": one.sha256} for one in self.items],
+        }
 
     def limits(self, item: Item) -> Limits:
         limits = limits_for(item.size_bytes)
@@ -72,10 +80,12 @@ class Batch:
 def item(name: str, path: Path) -> Item:
     """A file with the hash of its content; the external data that it names is looked at by the work itself."""
     try:
-        content = path.read_bytes() if path.is_file() else b""
+        if path.is_file():
+            with path.open("rb") as file:
+                return Item(name, path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
     except OSError:
-        content = b""
-    return Item(name, path, hashlib.sha256(content).hexdigest(), len(content))
+        pass
+    return Item(name, path, "", 0)
 
 
 def optimize_chunk(items: Sequence[tuple[str, str, Limits]], order: Order) -> list[tuple[str, Outcome]]:

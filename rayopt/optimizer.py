@@ -1,4 +1,4 @@
-"""`ModelOptimizer`: the graph of one ONNX file made smaller from Python, on the same work as the jobs of kind `graph`."""
+"""`ModelOptimizer`: the graph of one ONNX file made smaller from Python, as jobs of kind `graph` do it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rayopt.errors import WorkError, input_error
+from rayopt.graph.order import Order
 from rayopt.graph.run_model import ALL_TOOLS, Outcome, limits_for, optimize_file
 from rayopt.graph.verdicts import REFUSALS
-from rayopt.graph.order import Order
 from rayopt.runs.files import write_bytes
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class ModelOptimizer:
     def _content(self, found: Outcome) -> bytes:
         return found.files["model.onnx"] if found.files else self.path.read_bytes()
 
-    def _model(self, found: Outcome) -> Any:
+    def _model(self, found: Outcome) -> ModelProto:
         import onnx
 
-        return onnx.ModelProto.FromString(found.files["model.onnx"]) if found.files else onnx.load(str(self.path))
+        content = found.files.get("model.onnx")
+        model: ModelProto = onnx.load(str(self.path)) if content is None else onnx.ModelProto.FromString(content)
+        return model

@@ -34,7 +34,11 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml|MODEL.onnx|FOLDER")
-@click.option("--kind", type=click.Choice(["optimize", "graph"]), help="For a model or a folder of them: `graph` makes graphs smaller.")
+@click.option(
+    "--kind",
+    type=click.Choice(["optimize", "graph"]),
+    help="For a model or a folder of them: `graph` makes graphs smaller.",
+)
 @click.option("--data", help="For a model: rows to compare on, FILE.npz|npy|csv|parquet or package.module:function.")
 @click.option("--target", help="For a model: the column or array of the data with the labels, if it has some.")
 @click.option("--max-drop", type=float, help="For a model: how much worse the metric may get.  [default: 0.01]")

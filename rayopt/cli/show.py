@@ -14,7 +14,10 @@ from rayopt.cli.tables import show_json
 if TYPE_CHECKING:
     from rayopt.certificates import Finding
 
-OWN = {"search": "rayopt.cli.show_search", "graph": "rayopt.cli.show_graph"}  # the kinds of job with a face of their own
+OWN = {
+    "search": "rayopt.cli.show_search",
+    "graph": "rayopt.cli.show_graph",
+}  # the kinds of job with a face of their own
 COMPARED = ("baseline", "recommended", "best_params", "best_score", "best_std")
 
 

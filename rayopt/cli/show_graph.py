@@ -19,7 +19,9 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
     from rayopt.report.graph import headline, sheet
 
     found = sheet(summary)
-    rows = sorted(found.rows, key=lambda row: (row.verdict != "optimized", row.verdict == "unchanged", row.nodes_ratio or 0))
+    rows = sorted(
+        found.rows, key=lambda row: (row.verdict != "optimized", row.verdict == "unchanged", row.nodes_ratio or 0)
+    )
     if rows:
         cells = [[row.name, row.verdict, row.nodes, row.size, row.latency, row.chain or row.reason] for row in rows]
         show_table(["model", "verdict", "nodes", "size", "latency", "chain or reason"], cells[:SHOWN])

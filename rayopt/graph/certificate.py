@@ -1,4 +1,4 @@
-"""The certificate beside an optimised model, and the proof repeated from it: on the original's outputs, and on the original."""
+"""The certificate beside an optimised model, and the proof repeated from it: on recorded outputs, on the original."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def repeat(folder: Path, certificate: Mapping[str, Any], limits: Limits) -> tupl
 
 
 def replay(argument: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """In a child: the model on the certificate's probes beside the recorded outputs, and beside the original if it is there."""
+    """In a child: the model on the certificate's probes beside recorded outputs, and beside the original."""
     try:
         large = "axes" in argument["proof"]
         worst = _on_samples(argument, _twin_of(argument) if large else argument["path"])

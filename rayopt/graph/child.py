@@ -72,7 +72,8 @@ _running: subprocess.Popen[bytes] | None = None
 def _ask(request: dict[str, Any]) -> dict[str, Any] | None:
     try:
         nursery = _nursery()
-        assert nursery.stdin is not None and nursery.stdout is not None
+        if nursery.stdin is None or nursery.stdout is None:
+            return None
         nursery.stdin.write(json.dumps(request).encode() + b"\n")
         nursery.stdin.flush()
         line = nursery.stdout.readline()
@@ -92,15 +93,14 @@ def _nursery() -> subprocess.Popen[bytes]:
     if _running is not None and _running.poll() is None:
         return _running
     close()
-    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = [path for path in (os.environ.get("PYTHONPATH"), *sys.path) if path]
     environment = {**os.environ, **one, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "rayopt.graph.nursery"]
     _running = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
-    assert _running.stdout is not None
-    if not _running.stdout.readline():
+    if _running.stdout is None or not _running.stdout.readline():
         raise OSError("the nursery did not start")
     return _running
 

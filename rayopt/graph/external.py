@@ -1,4 +1,4 @@
-"""External data of a model that somebody else wrote: plain files inside the model's own folder, long enough, or refused."""
+"""External data of a model that somebody else wrote: plain files inside its own folder and long enough, or refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def _piece(name: str, told: Mapping[str, str], wanted: int, size: int) -> Piece:
         offset = int(told.get("offset") or 0)
         length = int(told["length"]) if told.get("length") else wanted
     except ValueError as error:
-        raise Refused("external_bad", f"the external data of {name!r} has an offset or length that is no number") from error
+        raise Refused(
+            "external_bad", f"the external data of {name!r} has an offset or length that is no number"
+        ) from error
     if offset < 0 or length < 0:
         raise Refused("external_bad", f"the external data of {name!r} has a negative offset or length")
     if length != wanted:

@@ -27,7 +27,7 @@ class Face:
 
 
 def take_off(model: Any) -> tuple[Any, Face]:
-    """A copy of the model without its face's traps, and the face: overridable initialisers are plain inputs in the copy.
+    """A copy of the model, in which overridable initialisers are plain inputs, and the face.
 
     Files of IR versions before 4 list every initialiser among the inputs, and none of them can be overridden.
     """

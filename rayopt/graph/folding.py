@@ -1,15 +1,17 @@
-"""How many bytes folding a model's constants would make, told from shapes alone: a file of 300 bytes can fold to terabytes."""
+"""How many bytes a model's constants fold to, told from shapes alone: a file of 300 bytes can fold to terabytes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rayopt.graph.structure import nested
 from rayopt.graph.tensors import element_bits
 
-RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
 UNBOUNDED = 1 << 62  # what is constant and of a size that cannot be told
 MAX_RANGE = 1 << 20
 Size = tuple[tuple[int, ...] | None, int]  # the shape and the type
@@ -42,12 +44,12 @@ def folded_bytes(model: Any) -> tuple[int, str]:
 
 
 def _written_out(model: Any, total: dict[str, int]) -> int:
-    """The length of the longest range of constants in a model, 0 where there is none, UNBOUNDED where it cannot be told.
+    """The length of the longest range of constants in a model, 0 where there is none, UNBOUNDED where it is not known.
 
     What is filled to a constant shape goes into `total`, by name: shape inference does not look into branches.
     """
     longest = 0
-    stack = [(model.graph, {})]
+    stack: list[tuple[Any, dict[str, Any]]] = [(model.graph, {})]
     while stack:
         graph, outer = stack.pop()
         values: dict[str, Any] = dict(outer)
@@ -103,7 +105,8 @@ def _propagated(node: Any, given: list[Any]) -> Any:
 
     if any(one is None for one in given):
         return None
-    ways = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Identity": lambda one: one, "Cast": lambda one: one,
+    ways: dict[str, Callable[..., Any]] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply,
+            "Identity": lambda one: one, "Cast": lambda one: one,
             "Squeeze": lambda one, *_: one, "Unsqueeze": lambda one, *_: one}  # fmt: skip
     way = ways.get(node.op_type)
     try:

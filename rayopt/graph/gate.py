@@ -78,7 +78,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(content: bytes) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         return onnx.ModelProto.FromString(content)

@@ -115,7 +115,7 @@ def assignments(inputs: Sequence[Input]) -> Iterator[dict[str, int]]:
     for size in VALUES:
         for batch in BATCHES:
             for pattern in _patterns(others, size, batch):
-                dims = {name: batch for name in batches} | pattern
+                dims = dict.fromkeys(batches, batch) | pattern
                 key = tuple(sorted(dims.items()))
                 if key not in seen and _elements(inputs, dims) <= MAX_ELEMENTS:
                     seen.add(key)
@@ -168,8 +168,9 @@ def _compared(model: Any) -> tuple[int, ...]:
         tensors = [(one.name, one) for one in getattr(graph, "initializer", ())]
         for node in graph.node:
             if node.op_type == "Constant":
-                tensors += [(node.output[0], one.t) for one in node.attribute if one.name == "value"]
-                constants.update({node.output[0]: one.i for one in node.attribute if one.name == "value_int"})
+                name = node.output[0]
+                tensors += [(name, one.t) for one in node.attribute if one.name == "value"]
+                constants.update((name, one.i) for one in node.attribute if one.name == "value_int")
         for name, tensor in tensors:
             if tensor.data_type in (6, 7, 1, 11) and tensor.data_location != 1 and math.prod(tensor.dims) == 1:
                 number = float(numpy_helper.to_array(tensor).ravel()[0])

@@ -1,4 +1,4 @@
-"""The work on a large model, in a child: only its skeleton is optimised; the data stays where it is until it is copied."""
+"""The work on a large model, in a child: its skeleton is optimised, the data stays where it is until it is copied."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class Large:
                 return {**told, **self._finish(read(self._steps, state.sha256), bones, state.nodes_count),
                         "max_error": state.max_error, "chain": list(state.chain)}  # fmt: skip
             except StepError as error:
-                portfolio.record.append({"tool": "own", "chain": list(state.chain), "what": "left", "reason": str(error)})
+                portfolio.record.append(
+                    {"tool": "own", "chain": list(state.chain), "what": "left", "reason": str(error)}
+                )
         return {**told, "verdict": "unchanged", "reason": "no pass removed a node"}
 
     def _finish(self, model: Any, bones: Skeleton, nodes: int) -> dict[str, Any]:

@@ -13,12 +13,13 @@ OPSET = 13  # what all tools read and write
 def normalized(model: Any, shapes: Sequence[Sequence[tuple[int, ...]]]) -> Iterator[Any]:
     """Forms of a model to be verified, the best first: of a newer opset where it can be converted, then as it is."""
     import onnx
+    from onnx import inliner
 
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     hide_shapes(plain, shapes)
     if plain.functions:
-        plain = onnx.inliner.inline_local_functions(plain)
+        plain = inliner.inline_local_functions(plain)
     version = next((one.version for one in plain.opset_import if one.domain in ("", "ai.onnx")), OPSET)
     if version < OPSET:
         try:

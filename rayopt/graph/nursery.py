@@ -86,7 +86,8 @@ def _serve(call: dict[str, Any], calls: int) -> dict[str, Any]:
 def _watch(child: int, reading: int, calls: int, call: dict[str, Any]) -> dict[str, Any]:
     """What the child tells until it ends or is ended; a parent that is gone ends both."""
     until = time.monotonic() + call["wall_s"]
-    buffer, lines = b"", []
+    buffer = b""
+    lines: list[dict[str, Any]] = []
     while True:
         left = until - time.monotonic()
         ready, _, _ = select.select([reading, calls], [], [], max(0.0, left))

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from rayopt.errors import StepError
@@ -74,7 +75,9 @@ class Portfolio:
     def _child(self, state: State, tool: str, seen: set[Any]) -> list[State]:
         self.tried_count += 1
         try:
-            sha256 = self.steps.do(f"{state.sha256[:16]} > {tool}", self._cpu_s(state), lambda: self._apply(state, tool))
+            sha256 = self.steps.do(
+                f"{state.sha256[:16]} > {tool}", self._cpu_s(state), lambda: self._apply(state, tool)
+            )
             made = load(self.steps, sha256, (*state.chain, tool))
             made = replace(made, too_large=made.size_bytes > self.max_bytes)
         except StepError as error:
@@ -95,7 +98,8 @@ class Portfolio:
                 break
             tool = child.chain[-1]
             try:
-                error = self.steps.do(f"verify {child.sha256[:16]}", self._cpu_s(child), lambda one=child: self._error(one))
+                work = partial(self._error, child)
+                error = self.steps.do(f"verify {child.sha256[:16]}", self._cpu_s(child), work)
             except StepError as failure:
                 self._note(child, tool, "wrong", str(failure))
                 continue
@@ -119,7 +123,7 @@ def cpu_s(nodes_count: int, size_bytes: int) -> float:
 
 
 def usable(tools: Sequence[str], nodes_count: int, fold_bytes: int) -> list[str]:
-    """The tools that suit a model: of many nodes, or of constants that fold to much, only those that are made for it."""
+    """The tools that suit a model: of many nodes, or of constants that fold to much, those that are made for it."""
     if nodes_count > MANY_NODES:
         return [name for name in tools if name == "own"]
     if fold_bytes > MUCH_FOLDING_BYTES:
@@ -154,9 +158,9 @@ def load(steps: Steps, sha256: str, chain: tuple[str, ...]) -> State:
 def nodes_count(model: Any) -> int:
     """All nodes with those of nested graphs, functions written out, without Constant nodes."""
     if model.functions:
-        import onnx
+        from onnx import inliner
 
-        model = onnx.inliner.inline_local_functions(model)
+        model = inliner.inline_local_functions(model)
     return sum(node.op_type != "Constant" for graph in graphs_of(model) for node in graph.node)
 
 
@@ -165,4 +169,3 @@ def _kind(model: Any) -> tuple[Any, ...]:
     weights = sum(len(one.raw_data) for one in model.graph.initializer)
     versions = tuple(sorted((one.domain, one.version) for one in model.opset_import))
     return (tuple(sorted(operators.items())), weights, versions)
-

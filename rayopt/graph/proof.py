@@ -14,7 +14,7 @@ import numpy as np
 from rayopt.errors import StepError
 from rayopt.graph import chance
 from rayopt.graph.certificate import samples
-from rayopt.graph.inputs import Array, Input, Probe, assignments, feed, inputs_of
+from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.structure import graphs_of
 from rayopt.graph.verdicts import Refused
@@ -127,7 +127,9 @@ class Reference:
             for node in graph.node:
                 if node.op_type == "If":
                     ways = seen.get(node.input[0]) if graph is model.graph else None
-                    words = ("not observed",) if ways is None else tuple("then" if way else "else" for way in sorted(ways))
+                    words = (
+                        ("not observed",) if ways is None else tuple("then" if way else "else" for way in sorted(ways))
+                    )
                     found.append(Condition(node.name or node.output[0], words))
         return tuple(found)
 
@@ -136,7 +138,7 @@ class Reference:
         return [[np.shape(one) for one in outputs] for outputs in zip(*self.outputs, strict=True)]
 
     def check(self, model: Any) -> float:
-        """The largest absolute difference of a candidate's outputs over all probes; raises StepError for more than rounding."""
+        """The largest difference of a candidate's outputs over all probes; raises StepError for more than rounding."""
         cut = self.original.matched(model)
         running = open_session(cut.SerializeToString())
         if [one.name for one in running.get_outputs()] != self.names:
@@ -155,7 +157,10 @@ class Reference:
 
     def told(self) -> dict[str, Any]:
         """The probes, tolerances and some of the outputs, as the certificate has them."""
-        inputs = [{name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "weight")} for one in self.inputs]
+        inputs = [
+            {name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "weight")}
+            for one in self.inputs
+        ]
         return {
             "probes": [asdict(one) for one in self.probes],
             "rtol": RTOL,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.graph.child import MIB, Limits, Reply, call
-from rayopt.graph.verdicts import Refusal
 from rayopt.graph.order import Order
+from rayopt.graph.verdicts import Refusal
 
 ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer")
 MAX_DEATHS = 12

@@ -1,6 +1,6 @@
-"""Models too large to be carried around: tools get the skeleton, in which every large initialiser is an input of its type.
+"""Large models: tools get the skeleton, in which every large initialiser is an input of its type and shape.
 
-What they rewrite then cannot depend on the weights, and so is proven on a twin whose large axes are a few elements long.
+What they rewrite then cannot depend on the weights: it is proven on a twin whose large axes are a few elements long.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def skeleton(opened: Any) -> Skeleton:
 
 
 def whole_again(model: Any, held: Mapping[str, Any]) -> Any:
-    """A copy of what a tool made of a skeleton with the weights that it still uses; raises StepError where one is lost."""
+    """A copy of what a tool made of a skeleton, with the weights that it still uses."""
     import onnx
 
     copy = onnx.ModelProto()

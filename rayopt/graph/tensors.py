@@ -19,7 +19,7 @@ def tensor_bytes(tensor: Any) -> int:
     bits = element_bits(tensor.data_type)
     if bits is None:
         raise Refused("bad_tensor", f"{name!r} is of the unknown type {tensor.data_type}")
-    count = math.prod(tensor.dims)
+    count = int(math.prod(tensor.dims))
     size = (count * bits + 7) // 8
     if is_external(tensor):
         if bits == 0:
@@ -33,7 +33,7 @@ def tensor_bytes(tensor: Any) -> int:
             raise Refused("short_data", f"{name!r} needs {size:,} bytes and has {there:,}")
         return size
     there = _typed_count(tensor)
-    if there is not None and there != _expected(tensor.data_type, count):
+    if there != _expected(tensor.data_type, count):
         raise Refused("short_data", f"{name!r} needs {count:,} elements and has {there:,}")
     return size
 
@@ -52,19 +52,31 @@ def _bits(proto: Any) -> dict[int, int]:
             128: ("COMPLEX128",),
             32: ("FLOAT", "INT32", "UINT32"),
             16: ("FLOAT16", "BFLOAT16", "INT16", "UINT16"),
-            8: ("INT8", "UINT8", "BOOL", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"),
+            8: (
+                "INT8",
+                "UINT8",
+                "BOOL",
+                "FLOAT8E4M3FN",
+                "FLOAT8E4M3FNUZ",
+                "FLOAT8E5M2",
+                "FLOAT8E5M2FNUZ",
+                "FLOAT8E8M0",
+            ),
             4: ("INT4", "UINT4", "FLOAT4E2M1"),
             2: ("INT2", "UINT2"),
             0: ("STRING",),
         }
-        _BITS.update({proto.DataType.Value(n): bits for bits, names in sizes.items() for n in names if n in proto.DataType.keys()})  # noqa: SIM118
+        known = set(proto.DataType.keys())
+        _BITS.update(
+            {proto.DataType.Value(name): bits for bits, names in sizes.items() for name in names if name in known}
+        )
     return _BITS
 
 
 _BITS: dict[int, int] = {}
 
 
-def _typed_count(tensor: Any) -> int | None:
+def _typed_count(tensor: Any) -> int:
     """How many numbers a tensor without raw data has in the one typed field that it uses."""
     fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
     return max(len(getattr(tensor, field)) for field in fields)

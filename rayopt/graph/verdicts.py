@@ -19,7 +19,7 @@ Verdict = Literal["optimized", "unchanged"] | Refusal
 REFUSALS: tuple[str, ...] = get_args(Refusal)
 
 
-class Refused(StepError):
+class Refused(StepError):  # noqa: N818 - what it says is no error of ours
     """The model is not worked on; `verdict` is the word, the message the reason."""
 
     def __init__(self, verdict: Refusal, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""How deep a model's graphs are nested, read from the bytes alone: protobuf itself refuses what is too deep to parse."""
+"""How deep a model's graphs are nested, read from the bytes alone: protobuf refuses to parse what is too deep."""
 
 from __future__ import annotations
 

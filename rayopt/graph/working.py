@@ -1,10 +1,11 @@
-"""The work on one model, in a child process: gate, normalise, search, choose. Everything here may be killed at any time."""
+"""The work on one model, in a child process that may be killed at any time: gate, normalise, search, choose."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from rayopt.graph.tools import Setting, installed
 from rayopt.graph.verdicts import Refused
 
 MAX_GROWTH = 1.01
-TIMED = 3  # candidates that are timed at most before the original is kept
+FINISHED = 6  # candidates that are tried at most ...
+TIMED = 3  # ... and timed, before the original is kept
 OUT = "model.onnx"
 
 
@@ -49,7 +51,9 @@ class Work:
         order, steps = self._order, self._steps
         path = Path(order.path)
         size = path.stat().st_size if path.is_file() else 0
-        admitted: Admitted = steps.do("gate", cpu_s(0, size), lambda: _Value(admit(path, order.fold_bytes)), False).value
+        admitted: Admitted = steps.do(
+            "gate", cpu_s(0, size), lambda: _Value(admit(path, order.fold_bytes)), False
+        ).value
         self._admitted = admitted
         if admitted.size_bytes > LARGE_BYTES:
             return Large(order, steps, admitted).run()
@@ -62,7 +66,11 @@ class Work:
             return {**self._told(None), "verdict": "unchanged", "reason": "there is nothing to remove"}
         start = self._start()
         setting = Setting(order.target_opset, max(1 << 12, admitted.size_bytes // 200))
-        tools = [name for name in usable(order.tools, self._before, admitted.fold_bytes) if ":" in name or name in installed()]
+        tools = [
+            name
+            for name in usable(order.tools, self._before, admitted.fold_bytes)
+            if ":" in name or name in installed()
+        ]
         portfolio = Portfolio(steps, self._reference, setting, tools, MAX_GROWTH * admitted.size_bytes)
         found = portfolio.search(start)
         told = self._told(portfolio)
@@ -83,7 +91,7 @@ class Work:
             sha256 = store(self._steps, form.SerializeToString(deterministic=True))
             try:
                 if form.graph.node != self._opened.graph.node:  # else only what it says of shapes has changed
-                    self._steps.do(f"normalize {index}", self._cpu_s, lambda one=form: self._reference.check(one))
+                    self._steps.do(f"normalize {index}", self._cpu_s, partial(self._reference.check, form))
             except StepError as error:
                 reason = str(error)
                 continue
@@ -92,22 +100,21 @@ class Work:
 
     def _choices(self, found: Sequence[State], record: list[dict[str, Any]]) -> Any:
         """What may be shipped, the best first: portable, no larger, still equal with its face on, and not slower."""
+        able = [state for state in found if state.nodes_count < self._before and state.chain]
         timed = 0
-        for state in found:
-            if state.nodes_count >= self._before or not state.chain or timed == TIMED:
-                return
+        for state in able[:FINISHED]:
             try:
-                key = f"finish {state.sha256[:16]}"
-                choice = self._steps.do(key, 4 * self._cpu_s, lambda one=state: self._finish(one))
+                work = partial(self._finish, state)
+                choice = self._steps.do(f"finish {state.sha256[:16]}", 4 * self._cpu_s, work)
+                timed += 1
+                if not choice["latency"].get("slower"):
+                    yield state, choice
+                reason = f"slower: {choice['latency'].get('ratio', 0):.3f} of the original's latency"
             except StepError as error:
-                record.append({"tool": state.chain[-1], "chain": list(state.chain), "what": "left", "reason": str(error)})
-                continue
-            timed += 1
-            if choice["latency"].get("slower"):
-                reason = f"slower: {choice['latency']['ratio']:.3f} of the original's latency"
-                record.append({"tool": state.chain[-1], "chain": list(state.chain), "what": "left", "reason": reason})
-                continue
-            yield state, choice
+                reason = str(error)
+            record.append({"tool": state.chain[-1], "chain": list(state.chain), "what": "left", "reason": reason})
+            if timed == TIMED:
+                return
 
     def _finish(self, state: State) -> dict[str, Any]:
         import onnx
@@ -143,7 +150,8 @@ class Work:
             "nodes_before": self._before, "size_before": self._admitted.size_bytes,
             "nodes_after": self._before, "size_after": self._admitted.size_bytes, "max_error": 0.0, "latency": {},
             "chain": [], "record": record, "tried_count": tried, "versions": installed(),
-            "external": external(self._admitted, hashed=True), "proof": reference.told(), "conditions": [asdict(one) for one in reference.conditions(self._opened)],
+            "external": external(self._admitted, hashed=True), "proof": reference.told(),
+            "conditions": [asdict(one) for one in reference.conditions(self._opened)],
         }  # fmt: skip
 
     def _why(self, found: Sequence[State], record: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The kind `graph`: ONNX files in; each comes out with fewer nodes, proven equal, no larger and no slower, or as it was."""
+"""The kind `graph`: ONNX files in; each comes out with fewer nodes, proven equal and no slower, or as it was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Tool = Literal["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "o
 
 
 class LimitSettings(Settings):
-    """What a model may take: memory beyond the tools' own code (0: what suits its size), and what its constants fold to."""
+    """What a model may take: memory beyond the tools' own code (0: what suits its size), and what its constants may
+    fold to."""
 
     memory_bytes: int = Field(0, ge=0)
     fold_bytes: int = Field(256 << 20, ge=1 << 10)

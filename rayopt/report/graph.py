@@ -1,4 +1,4 @@
-"""The summary of a `graph` run as rows, plots and the one sentence that says how it ended. Pure, and light to import."""
+"""The summary of a `graph` run as rows, a plot and the one sentence that says how it ended. Pure, light to import."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def figures(found: Sheet) -> list[dict[str, Any]]:
         "text": [row.name for row in rows],
         "hovertemplate": "%{text}<br>nodes %{x:.2f}, latency %{y:.2f}<extra></extra>",
     }
-    axes = {"xaxis": {"title": {"text": "nodes, share of the original's"}}, "yaxis": {"title": {"text": "latency, share"}}}
+    axes = {
+        "xaxis": {"title": {"text": "nodes, share of the original's"}},
+        "yaxis": {"title": {"text": "latency, share"}},
+    }
     return [{"title": "Nodes and latency", "data": [trace], "layout": axes}]
 
 

@@ -57,7 +57,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def copy_file(source: Path, target: Path) -> str:
-    """Copies a file of any size, all of it or nothing, and gives its SHA-256; raises InputError as `write_bytes` does."""
+    """Copies a file of any size, whole or not at all, and gives its SHA-256; raises InputError as `write_bytes`."""
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

@@ -521,7 +521,9 @@ def bomb_of_many_small_ones() -> onnx.ModelProto:
 @case("does_not_run")
 def bomb_at_run_time() -> onnx.ModelProto:
     nodes = [node("Shape", "x", "s"), node("Mul", "s s", "b"), node("Mul", "b k", "d"), node("Expand", "one d", "y")]
-    return model(nodes, outputs=[value("y", ("a", "b"))], weights=[array("k", [1 << 20], np.int64), array("one", [1.0])])
+    return model(
+        nodes, outputs=[value("y", ("a", "b"))], weights=[array("k", [1 << 20], np.int64), array("one", [1.0])]
+    )
 
 
 @case("does_not_run")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from rayopt.graph import child
 from rayopt.graph.run_model import limits_for, optimize_file
-
 from tests.graph.hostile import CASES
 
 MIB = 1 << 20
