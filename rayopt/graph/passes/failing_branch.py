@@ -8,6 +8,7 @@ whenever the If is has an input of an impossible rank, the branch cannot succeed
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -15,19 +16,45 @@ import onnx_ir as ir
 from rayopt.graph.passes import constant_if, facts, inference
 
 opset, dims = 11, True
-MOST = 16  # Ifs looked at, each for the price of two small runs
+MOST = 16  # Ifs looked at in a round, each for the price of two small runs
+TRIED = "rayopt.tried"
 STEPS = ("identity", "constant_if", "fold_constants", "shape_arithmetic", "no_op_shape", "dead_code")
 ROUNDS = 4
+SHAPES_BYTES = 1 << 14  # in the copies only arithmetic on shapes is folded
 
 
 def apply(model: ir.Model, limits: Any) -> int:
-    found = [node for node in facts.nodes(model) if facts.is_op(node, "If") and _ranks_differ(node)]
+    small = replace(limits, memory_bytes=SHAPES_BYTES)
     count = 0
-    for node in found[:MOST]:
+    for _ in range(MOST):
+        node = next((one for one in facts.nodes(model) if facts.is_op(one, "If") and _open(one)), None)
+        if node is None:
+            break
+        node.meta[TRIED] = _size(node)
         for name, other in (("else_branch", "then_branch"), ("then_branch", "else_branch")):
-            if facts.alive(node) and _fails(model, node, name, limits) and not _fails(model, node, other, limits):
+            if _fails(model, node, name, small) and not _fails(model, node, other, small):
                 count += constant_if.inline(node, other)
+                _settle(model, small)
+                break
     return count
+
+
+def _open(node: ir.Node) -> bool:
+    return _ranks_differ(node) and node.meta.get(TRIED) != _size(node)
+
+
+def _size(node: ir.Node) -> int:
+    """What tells a graph in which something was rewritten since an If was tried."""
+    return len(node.graph or ())
+
+
+def _settle(model: ir.Model, limits: Any) -> bool:
+    """One round of the steps that carry what a branch says of ranks to the operators after it; whether any rewrote."""
+    steps = [importlib.import_module(f"rayopt.graph.passes.{step}") for step in STEPS]
+    if not sum(step.apply(model, limits) for step in steps):
+        return False
+    inference.infer(model)
+    return True
 
 
 def _ranks_differ(node: ir.Node) -> bool:
@@ -49,9 +76,8 @@ def _fails(model: ir.Model, node: ir.Node, name: str, limits: Any) -> bool:
     for _ in range(ROUNDS):
         if any(_impossible(one) for one in graph):
             return True
-        if not sum(importlib.import_module(f"rayopt.graph.passes.{step}").apply(copy, limits) for step in STEPS):
-            break
-        inference.infer(copy)
+        if not _settle(copy, limits):
+            return False
     return any(_impossible(one) for one in graph)
 
 

@@ -58,11 +58,11 @@ def _halves(node: ir.Node) -> bool:
     parts = [match_square(value) for value in squares]
     if any(value is None or not facts.used_once(value) for value in squares):
         return False
-    cuts = [facts.made_by(part, "Slice") for part in parts]
+    cuts = [part.producer() for part in parts if part is not None]
     if len(cuts) != 2 or cuts[0] is None or cuts[1] is None or cuts[0].inputs[0] is not cuts[1].inputs[0]:
         return False
     source = cuts[0].inputs[0]
-    ranges = sorted(found for cut in cuts if cut is not None and (found := slice_range(cut)) is not None)
+    ranges = sorted(found for part in parts if (found := _range(part)) is not None)
     sizes = facts.dims(source)
     if len(ranges) != 2 or sizes is None or any(len(part.uses()) != 1 for part in parts if part is not None):
         return False
@@ -76,6 +76,22 @@ def _halves(node: ir.Node) -> bool:
     split = rewrite.insert(node, "Reshape", [source, rewrite.store_ints(node, numbers)])
     axes = rewrite.store_ints(node, [axis], "axes")
     return rewrite.put(node, "ReduceL2", [split.outputs[0], axes], {"keepdims": 0})
+
+
+def _range(value: ir.Value | None) -> tuple[int, int, int] | None:
+    """Axis, start and end of a part that a Slice or a Split into two cuts."""
+    node = value.producer() if value is not None else None
+    if value is None or node is None or not facts.is_op(node, "Slice", "Split"):
+        return None
+    if node.op_type == "Slice":
+        return slice_range(node)
+    sizes, widths = facts.dims(node.inputs[0]), [facts.dims(out) for out in node.outputs]
+    axis = facts.attribute(node, "axis", 0)
+    if sizes is None or len(widths) != 2 or any(one is None or not isinstance(one[axis], int) for one in widths):
+        return None
+    first, second = (int((one or ())[axis]) for one in widths)
+    axis %= len(sizes)
+    return (axis, 0, first) if value is node.outputs[0] else (axis, first, first + second)
 
 
 def slice_range(node: ir.Node) -> tuple[int, int, int] | None:

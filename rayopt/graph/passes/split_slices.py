@@ -29,7 +29,7 @@ def apply(model: ir.Model, limits: object) -> int:
         by_source: dict[ir.Value, list[Part]] = {}
         for node in graph:
             part = _part(node)
-            if part is not None and node.inputs[0] is not None:
+            if part is not None and node.inputs[0] is not None and not facts.is_constant(node.inputs[0]):
                 by_source.setdefault(node.inputs[0], []).append(part)
         count += sum(_split(source, parts) for source, parts in by_source.items())
     return count
