@@ -26,9 +26,8 @@ NOT_PASSES = {"affine", "facts", "inference", "match", "rewrite", "symbolic", "u
 ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
     "failing_branch", "zero_state", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
-    "merge_transpose", "merge_cast", "merge_clip", "merge_concat", "merge_conv", "unstack", "split_slices",
-    "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "swish", "mish", "reduce_square",
-    "channel_shuffle", "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
+    "merge_transpose", "merge_cast", "merge_clip", "merge_concat", "merge_conv", "unstack", "reduce_square",
+    "split_slices",     "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "swish", "mish", "channel_shuffle", "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rayopt.graph.passes import facts
+from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, False
 
@@ -17,7 +17,7 @@ def apply(model: ir.Model, limits: object) -> int:
     for graph in reversed(facts.graphs(model)):  # inner bodies first: what they alone used is then unused outside
         for node in reversed(graph):
             if node.domain == "" and not any(value.uses() or value.is_graph_output() for value in node.outputs):
-                graph.remove(node, safe=True)
+                rewrite.discard(node)
                 count += 1
             else:
                 _drop_outputs(node)

@@ -42,9 +42,9 @@ def bodies(node: ir.Node) -> list[ir.Graph]:
     found = []
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
+            found.append(attribute.value)
         elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
+            found.extend(attribute.value)
     return found
 
 
@@ -91,7 +91,7 @@ def _attribute_tensor(node: ir.Node) -> Any | None:
         if attribute.is_ref():
             return None
         if name == "value":
-            return attribute.as_tensor()
+            return attribute.value
         if name in ("value_int", "value_ints"):
             return ir.tensor(np.array(attribute.value, np.int64))
         if name in ("value_float", "value_floats"):

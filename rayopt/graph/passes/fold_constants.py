@@ -128,9 +128,9 @@ def _stored(folded: list[ir.Node], known: dict[ir.Value, Array], budget: int) ->
 
 def _growth(edge: list[ir.Node], inner: set[ir.Node], known: dict[ir.Value, Array]) -> int:
     added = sum(known[node.outputs[0]].nbytes for node in edge) - NODE_BYTES * len(inner)
-    sources = {value for node in inner for value in node.inputs if value is not None and value.const_value is not None}
+    sources = {value for node in inner for value in node.inputs if value is not None and facts.is_constant(value)}
     freed = [one for one in sources if all(use.node in inner for use in one.uses()) and not one.is_graph_output()]
-    return added - sum(one.const_value.nbytes for one in freed if one.const_value is not None)
+    return added - sum(facts.tensor(one).nbytes for one in freed)  # type: ignore[union-attr]
 
 
 def _store(node: ir.Node, array: Array) -> int:

@@ -22,12 +22,40 @@ def infer(model: ir.Model) -> None:
     """Notes `dims` and `dtype` in the values' meta; where the inference fails, nothing is known."""
     with _bare(model):
         proto = ir.to_proto(model)
+    _carry(proto.graph)
     try:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # noqa: BLE001  a model that it does not take is one of which nothing is known
         _forget(model)
         return
     _note(model.graph, proto.graph)
+
+
+def _carry(proto: Any) -> None:
+    """Small constants are repeated in the bodies that use them: the inference does not look outside of a body."""
+    waiting: list[tuple[Any, dict[str, Any]]] = [(proto, {})]
+    while waiting:
+        graph, outer = waiting.pop()
+        own = {name for node in graph.node for name in node.output} | {one.name for one in graph.initializer}
+        if graph is not proto:
+            used = {name for node in graph.node for name in node.input} - own
+            graph.initializer.extend(outer[name] for name in sorted(used & outer.keys()))
+        inner = [body for node in graph.node for attribute in node.attribute for body in _bodies(attribute)]
+        if inner:
+            known = outer | {one.name: one for one in graph.initializer} | _constants(graph)
+            waiting.extend((body, known) for body in inner)
+
+
+def _constants(graph: Any) -> dict[str, Any]:
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Constant" and not node.domain and node.attribute and node.attribute[0].name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            if tensor.ByteSize() <= SMALL_BYTES:
+                found[tensor.name] = tensor
+    return found
 
 
 def _note(graph: ir.Graph, proto: Any) -> None:

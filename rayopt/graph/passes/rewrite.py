@@ -47,8 +47,20 @@ def remove(node: ir.Node) -> None:
         if one.graph is None or any(value.uses() or value.is_graph_output() for value in one.outputs):
             continue
         makers = [value.producer() for value in one.inputs if value is not None]
-        one.graph.remove(one, safe=True)
+        discard(one)
         waiting.extend(maker for maker in makers if maker is not None and maker.domain == "")
+
+
+def discard(node: ir.Node) -> None:
+    """Takes out a node, and lets go of what the bodies inside it use."""
+    waiting = facts.bodies(node)
+    while waiting:
+        for inner in waiting.pop():
+            waiting.extend(facts.bodies(inner))
+            for place in range(len(inner.inputs)):
+                inner.replace_input_with(place, None)
+    if node.graph is not None:
+        node.graph.remove(node, safe=True)
 
 
 def skip(node: ir.Node, value: ir.Value) -> bool:
