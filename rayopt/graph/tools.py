@@ -127,8 +127,9 @@ def installed() -> dict[str, str]:
 
 
 def run(name: str, content: bytes, setting: Setting) -> bytes:
-    """What a tool makes of a model."""
-    return TOOLS[name](content, setting)
+    """What a tool makes of a model; a `package.module:function` is called as those here are."""
+    function = pkgutil.resolve_name(name) if ":" in name else TOOLS[name]
+    return bytes(function(content, setting))
 
 
 def apply(argument: dict[str, str], tell: object) -> None:

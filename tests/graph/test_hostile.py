@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rayopt.graph import child
 from rayopt.graph.run_model import limits_for, optimize_file
 from tests.graph.hostile import CASES
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nursery() -> Iterator[None]:
-    yield
-    child.close()
 
 
 def test_there_are_as_many_as_promised() -> None:
