@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
 .PHONY: help demo test check constraints clean python venv
-.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes
+.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-graph
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -45,6 +45,9 @@ bench-grid: .venv/bench.stamp  ## time grid searches beside scikit-learn's own o
 
 bench-bayes: .venv/bench.stamp  ## regret of the Bayesian search beside Optuna's
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py
+
+bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about an hour
+	@.venv/bin/python tests/benchmarks/graph.py
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins

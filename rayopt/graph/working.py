@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from rayopt.graph import face as faces
 from rayopt.graph.gate import Admitted, admit
 from rayopt.graph.inputs import feed
 from rayopt.graph.large import Large
-from rayopt.graph.normalize import normalized
+from rayopt.graph.normalize import RUNTIME_OPSET, normalized, opset_of, readable
 from rayopt.graph.nursery import Tell
 from rayopt.graph.order import Order
 from rayopt.graph.portfolio import Portfolio, State, cpu_s, load, nodes_count, read, store, usable
@@ -58,7 +58,9 @@ class Work:
         if admitted.size_bytes > LARGE_BYTES:
             return Large(order, steps, admitted).run()
         model = whole(admitted)
-        self._opened, self._face = faces.take_off(model)
+        opened, self._face = faces.take_off(model)
+        work = partial(_kept, readable, opened)
+        self._opened = steps.do("original", cpu_s(0, admitted.size_bytes), work, False).value
         self._before = nodes_count(model)
         self._cpu_s = cpu_s(self._before, admitted.size_bytes)
         self._reference: Reference = steps.do("original", self._cpu_s, lambda: _Value(self._referenced()), False).value
@@ -137,8 +139,8 @@ class Work:
         if not self._order.timing_s:
             return {}
         reference = self._reference
-        if reference.original.drawn:
-            return {}  # what is drawn differs from run to run, and so does its time
+        if reference.original.drawn or opset_of(self._face.model) < RUNTIME_OPSET:
+            return {}  # what is drawn differs from run to run, and so does its time; what does not load has none
         sizes = [sum(np.size(one) for one in feed(reference.inputs, probe).values()) for probe in reference.probes]
         probe = reference.probes[int(np.argmax(sizes))]
         return compare(self._order.path, content, feed(reference.inputs, probe), self._order.timing_s)
@@ -166,6 +168,10 @@ class _Value:
     """Wraps what stays in this process."""
 
     value: Any
+
+
+def _kept(work: Callable[[Any], Any], given: Any) -> _Value:
+    return _Value(work(given))
 
 
 def whole(admitted: Admitted) -> Any:
