@@ -125,6 +125,15 @@ def assignments(inputs: Sequence[Input]) -> Iterator[dict[str, int]]:
             yield dict.fromkeys(symbols, size)
 
 
+def enlarged(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The same sizes with all axes but the batch's 8, 4 and 2 times as long, multiples of what they were."""
+    batches = {one.shape[0] for one in inputs if one.shape and isinstance(one.shape[0], str)}
+    for factor in (8, 4, 2):
+        larger = {name: size if name in batches else factor * size for name, size in dims.items()}
+        if larger != dict(dims) and _elements(inputs, larger) <= MAX_ELEMENTS // 4:
+            yield larger
+
+
 def _patterns(others: Sequence[str], size: int, batch: int) -> Iterator[dict[str, int]]:
     yield {name: size * (index + 1) for index, name in enumerate(others)}
     yield dict.fromkeys(others, size)

@@ -9,12 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rayopt.errors import StepError
 from rayopt.graph import face as faces
 from rayopt.graph.gate import Admitted, admit
-from rayopt.graph.inputs import feed
 from rayopt.graph.large import Large
 from rayopt.graph.normalize import RUNTIME_OPSET, normalized, opset_of, readable
 from rayopt.graph.nursery import Tell
@@ -141,9 +138,7 @@ class Work:
         reference = self._reference
         if reference.original.drawn or opset_of(self._face.model) < RUNTIME_OPSET:
             return {}  # what is drawn differs from run to run, and so does its time; what does not load has none
-        sizes = [sum(np.size(one) for one in feed(reference.inputs, probe).values()) for probe in reference.probes]
-        probe = reference.probes[int(np.argmax(sizes))]
-        return compare(self._order.path, content, feed(reference.inputs, probe), self._order.timing_s)
+        return compare(self._order.path, content, reference, self._order.timing_s)
 
     def _told(self, portfolio: Portfolio | None) -> dict[str, Any]:
         reference = self._reference

@@ -85,11 +85,12 @@ def _row(model: Any, tools: Sequence[str]) -> Json:
         "bytes": told.get("size_after", 1) / max(1, told.get("size_before", 1)), "latency": 1.0, "session": 1.0,
     }  # fmt: skip
     if found.files:
-        row |= _timed(model.path.read_bytes(), found.files["model.onnx"], told["proof"])
+        probe = told["latency"].get("probe") or told["proof"]["probes"][0]
+        row |= _timed(model.path.read_bytes(), found.files["model.onnx"], told["proof"], probe)
     return row
 
 
-def _timed(before: bytes, after: bytes, proof: Mapping[str, Any]) -> Json:
+def _timed(before: bytes, after: bytes, proof: Mapping[str, Any], probe: Mapping[str, Any]) -> Json:
     """Latency under the runtime's own full level and session creation, interleaved: ratios of ours to the original."""
     from rayopt.graph.inputs import Input, Probe, feed
     from rayopt.graph.sessions import open_session
@@ -103,7 +104,7 @@ def _timed(before: bytes, after: bytes, proof: Mapping[str, Any]) -> Json:
             sessions[ours] = open_session(after if ours else before, optimize=True)
             seconds[ours].append(time.perf_counter() - start)
     inputs = [Input(**{**one, "shape": tuple(one["shape"]), "pool": tuple(one["pool"])}) for one in proof["inputs"]]
-    fed = feed(inputs, Probe(**proof["probes"][0]))
+    fed = feed(inputs, Probe(**probe))
     calls: dict[str, Callable[[], object]] = {
         str(ours): lambda running=running: running.run(None, fed) for ours, running in sessions.items()
     }
