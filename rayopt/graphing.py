@@ -228,6 +228,7 @@ class Graphing:
             "path": f"artifacts/{item.id}/{Path(item.name).name}" if outcome.files else None,
             "sha256": hashlib.sha256(outcome.files["model.onnx"]).hexdigest() if outcome.files else None,
             "seconds": round(outcome.seconds, 3),
+            "cpu_s": round(outcome.cpu_s, 3),
             "peak_bytes": outcome.peak_bytes,
         }
 

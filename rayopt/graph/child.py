@@ -36,6 +36,7 @@ class Reply:
     returned: Any
     died: str  # "" where it returned
     seconds: float
+    cpu_s: float
     peak_bytes: int
 
 
@@ -49,7 +50,7 @@ def call(function: str, argument: Any, limits: Limits) -> Reply:
     lines = answer["lines"]
     last = lines[-1] if lines else {}
     died = "" if "returned" in last else _why(answer, last, limits)
-    return Reply(tuple(lines), last.get("returned"), died, answer["seconds"], answer["peak_bytes"])
+    return Reply(tuple(lines), last.get("returned"), died, answer["seconds"], answer["cpu_s"], answer["peak_bytes"])
 
 
 def _why(answer: dict[str, Any], last: dict[str, Any], limits: Limits) -> str:

@@ -78,6 +78,7 @@ def _serve(call: dict[str, Any], calls: int) -> dict[str, Any]:
         **watched,
         "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
         "seconds": time.monotonic() - start,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
         "said": tail,
     }

@@ -21,7 +21,7 @@ MAX_DEATHS = 12
 class Outcome:
     """What became of one model. `files`: the optimised model, where there is one. `told`: all about it, JSON-able.
 
-    seconds, peak_bytes: what the children took; they differ from run to run and are in no hash.
+    seconds, cpu_s, peak_bytes: what the children took; they differ from run to run and are in no hash.
     """
 
     verdict: str
@@ -29,6 +29,7 @@ class Outcome:
     told: Mapping[str, Any]
     files: Mapping[str, bytes] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_s: float = 0.0
     peak_bytes: int = 0
 
 
@@ -39,19 +40,19 @@ def optimize_file(path: Path, order: Order | None = None, limits: Limits | None 
     with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
         order = replace(order or Order("", "", ALL_TOOLS), path=str(path.absolute()), folder=folder)
         known: dict[str, dict[str, Any]] = {}
-        seconds, peak = 0.0, 0
+        used = (0.0, 0.0, 0)
         for _ in range(MAX_DEATHS):
             reply = call("rayopt.graph.working:optimize", {"order": asdict(order), "known": known}, limits)
-            seconds, peak = seconds + reply.seconds, max(peak, reply.peak_bytes)
+            used = (used[0] + reply.seconds, used[1] + reply.cpu_s, max(used[2], reply.peak_bytes))
             if not reply.died:
                 told = dict(reply.returned)
                 files = {"model.onnx": (Path(folder) / told["sha256"]).read_bytes()} if "sha256" in told else {}
-                return Outcome(told.pop("verdict"), told.pop("reason"), told, files, seconds, peak)
+                return Outcome(told.pop("verdict"), told.pop("reason"), told, files, *used)
             under_way = _learn(known, reply)
             if under_way in ("", "gate", "original"):
-                return Outcome(_verdict(under_way, reply.died), _words(under_way, reply.died), {}, {}, seconds, peak)
+                return Outcome(_verdict(under_way, reply.died), _words(under_way, reply.died), {}, {}, *used)
             known[under_way] = {"failed": reply.died}
-    return Outcome("crashed", "its tools died too often", {}, {}, seconds, peak)
+    return Outcome("crashed", "its tools died too often", {}, {}, *used)
 
 
 def limits_for(size_bytes: int) -> Limits:
