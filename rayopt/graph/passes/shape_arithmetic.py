@@ -63,7 +63,10 @@ def _reshape(node: ir.Node) -> bool:
     numbers = symbolic.target(source, wanted)
     if numbers is None or numbers == facts.ints(node.inputs[1]):
         return False
+    maker = node.inputs[1].producer() if node.inputs[1] is not None else None
     node.replace_input_with(1, rewrite.store_ints(node, numbers))
+    if maker is not None:
+        rewrite.remove(maker)
     return True
 
 

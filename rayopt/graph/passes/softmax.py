@@ -50,7 +50,12 @@ def _flat(node: ir.Node) -> bool:
     if flat is None or back is None or not facts.used_once(flat.outputs[0]):
         return False
     before, between, after = (facts.dims(one) for one in (flat.inputs[0], flat.outputs[0], back.outputs[0]))
-    if before is None or between is None or before != after or facts.attribute(node, "axis", -1) % len(between) != len(between) - 1:
+    if (
+        before is None
+        or between is None
+        or before != after
+        or facts.attribute(node, "axis", -1) % len(between) != len(between) - 1
+    ):
         return False
     wide = [axis for axis, size in enumerate(before) if size != 1]
     if not wide or before[: wide[-1]] != between[:-1] or before[wide[-1]] != between[-1]:

@@ -12,7 +12,9 @@ TANH = """(float[n,4] x) => (float[n,4] y)
 
 FIRES = {
     "erf": Example(ERF, {"Gelu": 1}, special=True),
-    "half first": Example(ERF.replace("m = Mul(x, p)  y = Mul(m, half)", "m = Mul(half, p)  y = Mul(m, x)"), {"Gelu": 1}),
+    "half first": Example(
+        ERF.replace("m = Mul(x, p)  y = Mul(m, half)", "m = Mul(half, p)  y = Mul(m, x)"), {"Gelu": 1}
+    ),
     "tanh": Example(TANH, {"Gelu": 1}),
 }
 STAYS = {

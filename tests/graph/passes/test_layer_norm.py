@@ -31,8 +31,12 @@ STAYS = {
     "another axis": Example(NORM.replace("[-1]", "[1]"), opset=17),
     "two axes": Example(NORM.replace("[-1]", "[1, 2]"), opset=17),
     "another power": Example(NORM.replace("two = {2.0}", "two = {4.0}"), opset=17),
-    "the mean of something else": Example(NORM.replace("m = Red", "z = Neg(x)  m = Red").replace(">(x)", ">(z)"), opset=17),
-    "variance over another axis": Example(NORM.replace("v = ReduceMean<axes = [-1]>", "v = ReduceMean<axes = [1]>"), opset=17),
+    "the mean of something else": Example(
+        NORM.replace("m = Red", "z = Neg(x)  m = Red").replace(">(x)", ">(z)"), opset=17
+    ),
+    "variance over another axis": Example(
+        NORM.replace("v = ReduceMean<axes = [-1]>", "v = ReduceMean<axes = [1]>"), opset=17
+    ),
     "an older opset": Example(NORM, opset=16),
 }
 
