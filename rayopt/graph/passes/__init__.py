@@ -20,9 +20,9 @@ import onnx_ir as ir
 
 from rayopt.graph.passes import facts, inference
 
-TARGET_OPSET = 20  # the newest whose operators the runtime has fast kernels for
+TARGET_OPSET = 23  # the newest whose operators the runtime has fast kernels for: Attention; Swish (24) has none
 ROUNDS = 12
-NOT_PASSES = {"affine", "facts", "inference", "match", "rewrite", "symbolic", "upgrade"}
+NOT_PASSES = {"affine", "facts", "inference", "match", "propagation", "rewrite", "symbolic", "upgrade"}
 ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
     "failing_branch", "zero_state", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",

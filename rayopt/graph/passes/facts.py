@@ -6,6 +6,7 @@ graph's inputs alone, and are kept in the values' `meta`, which is never written
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import onnx_ir as ir
 
 Array = np.ndarray[Any, Any]
 Dim = int | str
+UNKNOWN = itertools.count()  # numbers of sizes of which nothing is known: no two are the same
 DIMS, DTYPE, ROOT = "rayopt.dims", "rayopt.dtype", "rayopt.root"
 
 
