@@ -1,7 +1,7 @@
 """softmax(q k^T * scale + mask) v of four axes becomes Attention (Vaswani et al., 2017).
 
-Where q, k and v are heads cut out of (batch, tokens, width) and the result is put together again, the operator does that
-as well. The scale may be a number on q, on k or on their product; inner results may be used here alone.
+Where q, k and v are heads cut out of (batch, tokens, width) and the result is put together again, the operator does
+that as well. The scale may be a number on q, on k or on their product; inner results may be used here alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 23, True
+needs = ("Softmax",)
 FLOATS = (ir.DataType.FLOAT,)
 HEADS = [0, 2, 1, 3]
 

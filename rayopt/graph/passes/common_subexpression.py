@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, False
+needs = ()
 NEVER = {
     "RandomNormal",
     "RandomNormalLike",

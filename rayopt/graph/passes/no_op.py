@@ -14,6 +14,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, True
+needs = ()
 NEUTRAL = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0, "Pow": 1, "Max": -math.inf, "Min": math.inf}
 BOTH_SIDES = ("Mul", "Add", "Max", "Min")
 END = (1 << 31) - 1  # exporters write one of several "to the end"

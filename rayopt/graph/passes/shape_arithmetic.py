@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite, symbolic
 
 opset, dims = 5, True
+needs = ("Shape", "Size", "Reshape", "Concat")
 INTEGERS = {ir.DataType.INT64: np.int64, ir.DataType.INT32: np.int32}
 
 

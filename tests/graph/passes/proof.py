@@ -1,8 +1,8 @@
 """How a pass is tested: it rewrites what it should, leaves its near misses alone, and whatever it does is equal.
 
 Equal means run by ONNX Runtime without its own optimizations, over several sizes and seeds, NaN and infinity included.
-Each example is also tried in every form that makes a pattern a near miss: each inner value as an output, each inner value
-used by a body, every constant only a default that is overridden, and all of it inside a branch.
+Each example is also tried in every form that makes a pattern a near miss: each inner value as an output, each inner
+value used by a body, every constant only a default that is overridden, and all of it inside a branch.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ from tests.graph.passes.proof import Example, checks
 
 PLAIN = """(float[n,2,5,3] q, float[n,2,3,6] k, float[n,2,6,4] v) => (float[n,2,5,4] y) <float s = {0.5}>
 { a = MatMul(q, k)  b = Mul(a, s)  c = Softmax(b)  y = MatMul(c, v) }""".replace("[n,", "[3,")
-MASKED = PLAIN.replace("float[3,2,6,4] v", "float[3,2,6,4] v, float[3,1,1,6] m").replace("c = Softmax(b)", "e = Add(b, m)  c = Softmax(e)")
+MASKED = PLAIN.replace("float[3,2,6,4] v", "float[3,2,6,4] v, float[3,1,1,6] m").replace(
+    "c = Softmax(b)", "e = Add(b, m)  c = Softmax(e)"
+)
 HEADS = """(float[n,5,6] x) => (float[n,5,6] y) <int64[4] s = {0, 5, 2, 3}, int64[3] t = {0, 5, 6}, float r = {1.7}>
 { f = Neg(x)  g = Abs(x)  i = Reshape(x, s)  j = Reshape(f, s)  k = Reshape(g, s)
   q = Transpose<perm = [0, 2, 1, 3]>(i)  u = Transpose<perm = [0, 2, 3, 1]>(j)  v = Transpose<perm = [0, 2, 1, 3]>(k)
