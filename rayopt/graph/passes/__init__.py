@@ -29,9 +29,10 @@ NOT_PASSES = {  # what passes share
 }  # fmt: skip
 ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
-    "failing_branch", "zero_state", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
-    "merge_transpose", "merge_cast", "merge_clip", "merge_concat", "merge_conv", "unstack", "reduce_square",
-    "split_slices",     "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "swish", "mish", "channel_shuffle", "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
+    "failing_branch", "zero_state", "zero_times", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
+    "merge_transpose", "merge_layout", "merge_cast", "merge_clip", "merge_concat", "reduce_square", "split_slices",
+    "layer_norm", "softmax", "gelu", "hard_swish", "channel_shuffle", "affine_after", "affine_before",
+    "pad_into_conv", "gemm", "attention",
 )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def _opset(proto: Any, chosen: Sequence[str], highest: int) -> int:
     present = {node.op_type for node in _nodes(proto.graph)}
     modules = [_module(name) for name in chosen]
     wanted = [one.opset for one in modules if not one.needs or not present.isdisjoint(one.needs)]
-    return min(highest, max([OLDEST, *wanted]))
+    return int(min(highest, max([OLDEST, *wanted])))
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """An If of which one branch makes the model fail, whatever the input, becomes the other branch.
 
 Exporters write "squeeze this axis if its size is 1" as an If; the branch that keeps the axis then meets an LSTM or a
-Conv that takes no tensor of that rank. To see it, the branch is put into a copy of the model: where an operator that is run
-whenever the If is has an input of an impossible rank, the branch cannot succeed. The model still fails where it failed.
+Conv that takes no tensor of that rank. To see it, the branch is put into a copy of the model: where an operator that
+is run whenever the If is has an input of an impossible rank, the branch cannot succeed. What failed still fails.
 """
 
 from __future__ import annotations

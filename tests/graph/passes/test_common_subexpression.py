@@ -6,6 +6,9 @@ TWICE = "(float[n,2] x) => (float[n,2] y) { a = Neg(x)  b = Neg(x)  c = Abs(a)  
 
 FIRES = {
     "a chain": Example(TWICE, {"Neg": 1, "Abs": 1, "Sub": 1}, special=True),
+    "one of them an output": Example(
+        "(float[n,2] x) => (float[n,2] y, float[n,2] z) { a = Neg(x)  y = Neg(x)  z = Abs(a) }", {"Neg": 1, "Abs": 1}
+    ),
     "attributes that are equal": Example(
         "(float[n,2] x) => (float[n,2] y) { a = LeakyRelu<alpha = 0.5>(x)  b = LeakyRelu<alpha = 0.5>(x)  y = Add(a, b) }",
         {"LeakyRelu": 1, "Add": 1},
