@@ -25,7 +25,7 @@ TARGET_OPSET = 23  # Attention; the runtime has no kernel for Swish (24), which 
 OLDEST = 13  # the forms of operators that passes expect: axes are inputs
 ROUNDS = 12
 NOT_PASSES = {  # what passes share
-    "affine", "facts", "inference", "match", "propagation", "rewrite", "symbolic", "upgrade",
+    "affine", "facts", "inference", "layout", "match", "propagation", "rewrite", "symbolic", "upgrade",
 }  # fmt: skip
 ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
