@@ -1,8 +1,9 @@
 """The graph optimizer's own passes, ADD ONE FILE: rewrites that are exact, in standard operators only.
 
 A pass is a module with `opset`, the least opset of what it writes (0: any), `dims`, whether it asks for the sizes of
-values, and `apply(model, limits) -> int`, which rewrites in place and gives how often. ORDER says in which order they
-run; a pass that is not in it runs last.
+values, `needs`, operators of which one must occur for it to find anything (none: any will do), and
+`apply(model, limits) -> int`, which rewrites in place and gives how often. ORDER says in which order they run; a pass
+that is not in it runs last.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from rayopt.graph.passes import facts, inference
+from rayopt.graph.passes import facts, inference, upgrade
 
-TARGET_OPSET = 20  # the newest whose operators the runtime has fast kernels for
+TARGET_OPSET = 23  # Attention; the runtime has no kernel for Swish (24), which takes twice as long
+OLDEST = 13  # the forms of operators that passes expect: axes are inputs
 ROUNDS = 12
-NOT_PASSES = {"affine", "facts", "inference", "match", "rewrite", "symbolic", "upgrade"}
+NOT_PASSES = {  # what passes share
+    "affine", "facts", "inference", "layout", "match", "propagation", "rewrite", "symbolic", "upgrade",
+}  # fmt: skip
 ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
-    "failing_branch", "zero_state", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
-    "merge_transpose", "merge_cast", "merge_clip", "merge_concat", "merge_conv", "unstack", "reduce_square",
-    "split_slices",     "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "swish", "mish", "channel_shuffle", "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
+    "failing_branch", "zero_state", "zero_times", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
+    "merge_transpose", "merge_layout", "merge_cast", "merge_clip", "merge_concat", "reduce_square", "split_slices",
+    "layer_norm", "softmax", "gelu", "hard_swish", "channel_shuffle", "affine_after", "affine_before",
+    "pad_into_conv", "gemm", "attention",
 )  # fmt: skip
 
 
@@ -48,38 +53,66 @@ def names() -> list[str]:
 
 def run(model: ir.Model, names: Sequence[str], limits: Limits) -> dict[str, int]:
     """Runs the passes in turns until none finds anything, ROUNDS times at most; gives how often each rewrote."""
-    passes = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    passes = {name: _module(name) for name in names}
     counts = dict.fromkeys(names, 0)
     with _quiet_collector():
         for _ in range(ROUNDS):
             before = sum(counts.values())
-            fresh = False
-            for name, module in passes.items():
-                if module.opset <= facts.opset(model):
-                    if module.dims and not fresh:
-                        inference.infer(model)
-                        fresh = True
-                    counts[name] += module.apply(model, limits)
+            _round(model, passes, counts, limits)
             if sum(counts.values()) == before:
                 break
         facts.settle(model)
     return counts
 
 
+def _round(model: ir.Model, passes: dict[str, Any], counts: dict[str, int], limits: Limits) -> None:
+    """Each pass once; sizes are inferred once, before the first pass that asks for them."""
+    inferred = False
+    present = facts.operators(model)
+    for name, module in passes.items():
+        if module.opset > facts.opset(model) or (module.needs and present.isdisjoint(module.needs)):
+            continue
+        if module.dims and not inferred:
+            inference.infer(model)
+            inferred = True
+        found = module.apply(model, limits)
+        if found:
+            counts[name] += found
+            present = facts.operators(model)
+
+
 def optimize_bytes(
-    content: bytes, names_: Sequence[str] | None = None, limits: Limits | None = None
+    content: bytes, chosen: Sequence[str] | None = None, limits: Limits | None = None
 ) -> tuple[bytes, dict[str, int]]:
     """One ONNX file's bytes after the passes, and how often each rewrote; `content` itself where none did."""
-    from rayopt.graph.passes import upgrade
-
     limits = limits or Limits(fold_bytes=max(1 << 12, len(content) // 200))
+    chosen = names() if chosen is None else chosen
     with _quiet_collector():
-        proto = upgrade.raised(onnx.load_model_from_string(content), limits.target_opset)
-        model = ir.from_proto(proto)
-        counts = run(model, names() if names_ is None else names_, limits)
-        if not any(counts.values()):
-            return content, counts
-        return written(model), counts
+        proto = onnx.load_model_from_string(content)
+        model = ir.from_proto(upgrade.raised(proto, _opset(proto, chosen, limits.target_opset)))
+        counts = run(model, chosen, limits)
+        return (written(model) if any(counts.values()) else content), counts
+
+
+def _opset(proto: Any, chosen: Sequence[str], highest: int) -> int:
+    """The opset that the passes need which could find something: a newer one than that has no use."""
+    present = {node.op_type for node in _nodes(proto.graph)}
+    modules = [_module(name) for name in chosen]
+    wanted = [one.opset for one in modules if not one.needs or not present.isdisjoint(one.needs)]
+    return int(min(highest, max([OLDEST, *wanted])))
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().node:
+            yield node
+            for attribute in node.attribute:
+                waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def written(model: ir.Model) -> bytes:

@@ -33,11 +33,10 @@ def affine(node: ir.Node, rank: int, axis: int) -> Affine | None:
         numbers = by_channel(node.inputs[place], rank, axis)
         if numbers is None or value is None or facts.is_constant(value):
             continue
-        one, zero = np.ones(1), np.zeros(1)
         if node.op_type == "Div" and not np.all(numbers):
             return None
-        scale = {"Mul": numbers, "Div": 1 / numbers}.get(node.op_type, one) if node.op_type in ("Mul", "Div") else one
-        shift = numbers if node.op_type == "Add" else -numbers if node.op_type == "Sub" else zero
+        scale = numbers if node.op_type == "Mul" else 1 / numbers if node.op_type == "Div" else np.ones(1)
+        shift = numbers if node.op_type == "Add" else -numbers if node.op_type == "Sub" else np.zeros(1)
         return Affine(value, scale, shift)
     return None
 

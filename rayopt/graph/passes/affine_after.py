@@ -15,6 +15,7 @@ from rayopt.graph.passes import facts, rewrite
 from rayopt.graph.passes.affine import Affine, affine, own, stored
 
 opset, dims = 7, True
+needs = ("BatchNormalization", "Mul", "Div", "Add", "Sub")
 Array = np.ndarray[Any, Any]
 BEFORE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
 

@@ -15,6 +15,7 @@ from rayopt.graph.passes import facts, rewrite
 from rayopt.graph.passes.affine import Affine, affine, own, stored
 
 opset, dims = 7, True
+needs = ("Conv", "Gemm", "MatMul")
 Array = np.ndarray[Any, Any]
 LARGEST_SHIFT = 100.0  # a shift divided by a tiny scale would drown what it is added to
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 5, True
+needs = ("Reshape",)
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, False
+needs = ()
 NEVER = {
     "RandomNormal",
     "RandomNormalLike",
@@ -60,6 +61,8 @@ def _key(node: ir.Node) -> Any | None:
 
 
 def _merge(node: ir.Node, kept: ir.Node) -> bool:
+    if len(node.outputs) == 1:
+        return rewrite.skip(node, kept.outputs[0])
     if any(value.is_graph_output() for value in node.outputs):
         return False
     for old, new in zip(node.outputs, kept.outputs, strict=True):

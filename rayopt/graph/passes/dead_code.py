@@ -10,6 +10,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, False
+needs = ()
 
 
 def apply(model: ir.Model, limits: object) -> int:

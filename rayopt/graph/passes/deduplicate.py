@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts
 
 opset, dims = 0, False
+needs = ()
 
 
 def apply(model: ir.Model, limits: object) -> int:

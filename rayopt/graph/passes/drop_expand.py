@@ -7,6 +7,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite, symbolic
 
 opset, dims = 8, True
+needs = ("Expand",)
 BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Greater", "Less", "And", "Or", "Where")
 
 

@@ -6,6 +6,7 @@ graph's inputs alone, and are kept in the values' `meta`, which is never written
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,8 @@ import onnx_ir as ir
 
 Array = np.ndarray[Any, Any]
 Dim = int | str
-DIMS, DTYPE, ROOT = "rayopt.dims", "rayopt.dtype", "rayopt.root"
+UNKNOWN = itertools.count()  # numbers of sizes of which nothing is known: no two are the same
+DIMS, DTYPE, ROOT, FLAT = "rayopt.dims", "rayopt.dtype", "rayopt.root", "rayopt.flat"
 
 
 def opset(model: ir.Model) -> int:
@@ -29,13 +31,22 @@ def nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 def graphs(model: ir.Model) -> list[ir.Graph]:
     """The graph and all bodies inside it, outer ones first."""
+    model.graph.meta[ROOT] = model.graph
+    if model.graph.meta.get(FLAT):
+        return [model.graph]
     found, waiting = [], [model.graph]
     while waiting:
         graph = waiting.pop()
         graph.meta[ROOT] = model.graph
         found.append(graph)
-        waiting.extend(body for node in graph for body in bodies(node))
+        waiting.extend(body for node in graph if node.attributes for body in bodies(node))
+    model.graph.meta[FLAT] = len(found) == 1  # no pass makes bodies
     return found
+
+
+def operators(model: ir.Model) -> set[str]:
+    """The operators that occur, foreign ones too."""
+    return {node.op_type for graph in graphs(model) for node in graph}
 
 
 def bodies(node: ir.Node) -> list[ir.Graph]:

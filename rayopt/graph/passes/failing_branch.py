@@ -1,8 +1,8 @@
 """An If of which one branch makes the model fail, whatever the input, becomes the other branch.
 
-Exporters write "squeeze this axis if its size is 1" as an If; the branch that keeps the axis then meets an LSTM or a Conv
-that takes no tensor of that rank. To see it, the branch is put into a copy of the model: where an operator that is run
-whenever the If is has an input of an impossible rank, the branch cannot succeed. The model still fails where it failed.
+Exporters write "squeeze this axis if its size is 1" as an If; the branch that keeps the axis then meets an LSTM or a
+Conv that takes no tensor of that rank. To see it, the branch is put into a copy of the model: where an operator that
+is run whenever the If is has an input of an impossible rank, the branch cannot succeed. What failed still fails.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import constant_if, facts, inference
 
 opset, dims = 11, True
+needs = ("If",)
 MOST = 16  # Ifs looked at in a round, each for the price of two small runs
 TRIED = "rayopt.tried"
 STEPS = ("identity", "constant_if", "fold_constants", "shape_arithmetic", "no_op_shape", "dead_code")

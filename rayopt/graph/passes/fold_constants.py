@@ -15,6 +15,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, False
+needs = ()
 Array = np.ndarray[Any, Any]
 NEVER = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout",

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 20, True
+needs = ("Erf", "Tanh")
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 11, True
+needs = ("MatMul", "Gemm")
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 14, True
+needs = ("Clip", "HardSigmoid")
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from rayopt.graph.passes import facts
+from rayopt.graph.passes import facts, propagation
 
 SMALL_BYTES = 1024  # larger constants are told by their shape alone
 
@@ -29,6 +29,7 @@ def infer(model: ir.Model) -> None:
         _forget(model)
         return
     _note(model.graph, proto.graph)
+    propagation.propagate(model)
 
 
 def _carry(proto: Any) -> None:
@@ -81,13 +82,13 @@ def _put(value: ir.Value, known: dict[str, Any]) -> None:
     kind = found.tensor_type
     value.meta[facts.DTYPE] = ir.DataType(kind.elem_type) if kind.elem_type else None
     if kind.HasField("shape"):
-        value.meta[facts.DIMS] = tuple(_dim(one, value, place) for place, one in enumerate(kind.shape.dim))
+        value.meta[facts.DIMS] = tuple(_dim(one) for one in kind.shape.dim)
 
 
-def _dim(dim: Any, value: ir.Value, place: int) -> facts.Dim:
+def _dim(dim: Any) -> facts.Dim:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return int(dim.dim_value)
-    return str(dim.dim_param) if dim.dim_param else f"?{id(value)}.{place}"
+    return str(dim.dim_param) if dim.dim_param else f"?{next(facts.UNKNOWN)}"
 
 
 def _bodies(attribute: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 17, True
+needs = ("ReduceMean",)
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 9, True
+needs = ("Cast",)
 T = ir.DataType
 HOLDS = {
     T.BOOL: {T.UINT8, T.INT8, T.INT32, T.INT64, T.FLOAT, T.DOUBLE, T.FLOAT16},

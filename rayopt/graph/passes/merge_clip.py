@@ -13,6 +13,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 12, True
+needs = ("Relu", "Clip", "Min", "Max")
 BOUNDS = ("Relu", "Clip", "Min", "Max")
 
 

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 4, True
+needs = ("Concat",)
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite, symbolic
 
 opset, dims = 5, True
+needs = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 LAYOUTS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
 

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite, symbolic
 
 opset, dims = 5, True
+needs = ("Transpose",)
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, True
+needs = ()
 NEUTRAL = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0, "Pow": 1, "Max": -math.inf, "Min": math.inf}
 BOTH_SIDES = ("Mul", "Add", "Max", "Min")
 END = (1 << 31) - 1  # exporters write one of several "to the end"
@@ -35,7 +36,7 @@ def _same(node: ir.Node) -> ir.Value | None:
     """The input that the node gives back as it is."""
     first = node.inputs[0]
     operator = node.op_type
-    if operator in NEUTRAL:
+    if operator in NEUTRAL and len(node.inputs) == 2:
         return _neutral(node)
     idle = (
         (operator == "Transpose" and (perm := facts.attribute(node, "perm")) is not None and perm == sorted(perm))
@@ -51,8 +52,6 @@ def _same(node: ir.Node) -> ir.Value | None:
 
 
 def _neutral(node: ir.Node) -> ir.Value | None:
-    if len(node.inputs) != 2:
-        return None
     for place in (1, 0) if node.op_type in BOTH_SIDES else (1,):
         constant, other = node.inputs[place], node.inputs[1 - place]
         if facts.scalar(constant) != NEUTRAL[node.op_type] or other is None:

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from rayopt.graph.passes import facts, rewrite
 
-opset, dims = 0, True
+opset, dims = 13, True
+needs = ()
 LAYOUTS = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten")
 UNDONE_BY = {"Squeeze": "Unsqueeze", "Unsqueeze": "Squeeze"}
 

@@ -1,7 +1,7 @@
 """Sums of squares become ReduceSumSquare, and their roots ReduceL2; so do those of two halves of one tensor.
 
-sqrt(a ** 2 + b ** 2) of the halves a and b of an axis (real and imaginary part of a spectrum) is the norm over a new axis
-of size 2. Inner results may be used here alone.
+sqrt(a ** 2 + b ** 2) of the halves a and b of an axis (real and imaginary part of a spectrum) is the norm over a new
+axis of size 2. Inner results may be used here alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from rayopt.graph.passes import facts, rewrite, symbolic
 from rayopt.graph.passes.layer_norm import match_square
 
 opset, dims = 18, True
+needs = ("ReduceSum", "Sqrt")
 
 
 def apply(model: ir.Model, limits: object) -> int:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite, symbolic
 
 opset, dims = 5, True
+needs = ("Shape", "Size", "Reshape", "Concat")
 INTEGERS = {ir.DataType.INT64: np.int64, ir.DataType.INT32: np.int32}
 
 
@@ -56,32 +57,15 @@ def _reshape(node: ir.Node) -> bool:
     told = symbolic.elements(node.inputs[1])
     if told is None:
         return False
-    wanted = _wanted(source, told)
+    wanted = symbolic.reshaped(source, told)
     if wanted is None:
         return False
     node.outputs[0].meta[facts.DIMS] = tuple(wanted)
     numbers = symbolic.target(source, wanted)
     if numbers is None or numbers == facts.ints(node.inputs[1]):
         return False
+    maker = node.inputs[1].producer() if node.inputs[1] is not None else None
     node.replace_input_with(1, rewrite.store_ints(node, numbers))
+    if maker is not None:
+        rewrite.remove(maker)
     return True
-
-
-def _wanted(source: tuple[facts.Dim, ...] | None, told: list[symbolic.Size | None]) -> list[facts.Dim] | None:
-    """The sizes that the Reshape makes; a -1 is what is left over."""
-    found: list[facts.Dim | None] = []
-    for place, one in enumerate(told):
-        if one == (0, ()):
-            found.append(source[place] if source is not None and place < len(source) else None)
-        else:
-            found.append(None if one is None or one == (-1, ()) else symbolic.dim(one))
-    if any(isinstance(one, int) and one <= 0 for one in found) or found.count(None) > 1:
-        return None
-    if None in found:
-        place = found.index(None)
-        if told[place] == (0, ()):
-            return None
-        rest = symbolic.product([one for one in found if one is not None])
-        left = symbolic.quotient(symbolic.product(source), rest) if source is not None and 0 not in source else None
-        found[place] = f"?left{id(told)}" if left is None else symbolic.dim(left)
-    return [one for one in found if one is not None]

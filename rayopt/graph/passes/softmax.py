@@ -7,6 +7,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 13, True
+needs = ("Exp", "Softmax")
 
 
 def apply(model: ir.Model, limits: object) -> int:
@@ -32,7 +33,8 @@ def _ratio(node: ir.Node) -> bool:
     if len(places) != 1:
         return False
     axis = places.pop()
-    kept = (facts.dims(powers) or ())[:axis] + (1,) + (facts.dims(powers) or ())[axis + 1 :]
+    sizes = facts.dims(powers) or ()
+    kept = (*sizes[:axis], 1, *sizes[axis + 1 :])
     if any(facts.dims(value) != kept for value in (node.inputs[1], shifted.inputs[1])):
         return False
     return rewrite.put(node, "Softmax", [shifted.inputs[0]], {"axis": axis})
@@ -50,7 +52,12 @@ def _flat(node: ir.Node) -> bool:
     if flat is None or back is None or not facts.used_once(flat.outputs[0]):
         return False
     before, between, after = (facts.dims(one) for one in (flat.inputs[0], flat.outputs[0], back.outputs[0]))
-    if before is None or between is None or before != after or facts.attribute(node, "axis", -1) % len(between) != len(between) - 1:
+    if (
+        before is None
+        or between is None
+        or before != after
+        or facts.attribute(node, "axis", -1) % len(between) != len(between) - 1
+    ):
         return False
     wide = [axis for axis, size in enumerate(before) if size != 1]
     if not wide or before[: wide[-1]] != between[:-1] or before[wide[-1]] != between[-1]:

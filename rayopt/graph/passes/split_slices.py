@@ -13,6 +13,7 @@ from rayopt.graph.passes import facts, rewrite
 from rayopt.graph.passes.reduce_square import slice_range
 
 opset, dims = 18, True
+needs = ("Slice", "Gather")
 LAYOUTS = ("Unsqueeze", "Reshape", "Squeeze")
 
 

@@ -13,11 +13,15 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts
 
 Size = tuple[int, tuple[str, ...]]
+TIMES = "·"  # no other symbol contains it
 DEPTH = 40  # how far a chain of shape arithmetic is followed
 
 
 def size(dim: facts.Dim) -> Size:
-    return (dim, ()) if isinstance(dim, int) else (1, (dim,))
+    if isinstance(dim, int):
+        return dim, ()
+    factor, _, rest = dim.partition(TIMES)
+    return (int(factor), tuple(rest.split(TIMES))) if rest else (1, (dim,))
 
 
 def dim(one: Size) -> facts.Dim:
@@ -25,7 +29,7 @@ def dim(one: Size) -> facts.Dim:
     factor, symbols = one
     if not symbols:
         return factor
-    return symbols[0] if one == (1, symbols[:1]) else "*".join((str(factor), *symbols))
+    return symbols[0] if one == (1, symbols[:1]) else TIMES.join((str(factor), *symbols))
 
 
 def elements(value: ir.Value | None, depth: int = DEPTH) -> list[Size | None] | None:
@@ -49,8 +53,8 @@ def times(left: Size | None, right: Size | None) -> Size | None:
 
 
 def product(sizes: Sequence[facts.Dim]) -> Size:
-    found: Size = (math.prod(one for one in sizes if isinstance(one, int)), ())
-    return found[0], tuple(sorted(one for one in sizes if isinstance(one, str)))
+    parts = [size(one) for one in sizes]
+    return math.prod(one[0] for one in parts), tuple(sorted(symbol for one in parts for symbol in one[1]))
 
 
 def quotient(left: Size | None, right: Size | None) -> Size | None:
@@ -79,6 +83,26 @@ def target(source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | Non
         else:
             found.append(0 if source is not None and place < len(source) and source[place] == one else -1)
     return found if found.count(-1) <= 1 else None
+
+
+def reshaped(source: Sequence[facts.Dim] | None, told: list[Size | None]) -> list[facts.Dim] | None:
+    """The sizes that the Reshape makes; a -1 is what is left over."""
+    found: list[facts.Dim | None] = []
+    for place, one in enumerate(told):
+        if one == (0, ()):
+            found.append(source[place] if source is not None and place < len(source) else None)
+        else:
+            found.append(None if one is None or one == (-1, ()) else dim(one))
+    if any(isinstance(one, int) and one <= 0 for one in found) or found.count(None) > 1:
+        return None
+    if None in found:
+        place = found.index(None)
+        if told[place] == (0, ()):
+            return None
+        rest = product([one for one in found if one is not None])
+        left = quotient(product(source), rest) if source is not None and 0 not in source else None
+        found[place] = f"?{next(facts.UNKNOWN)}" if left is None else dim(left)
+    return [one for one in found if one is not None]
 
 
 def _shape(node: ir.Node, depth: int) -> list[Size | None] | None:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts
 
 opset, dims = 7, False
+needs = ("LSTM", "GRU", "RNN")
 PLACES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 CARRIED = ("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity", "Expand", "Slice", "Gather", "Tile", "Split")
 DEPTH = 20

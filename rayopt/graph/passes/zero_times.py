@@ -1,4 +1,7 @@
-"""Whole numbers times 0 are 0: such a Mul becomes a constant, where its sizes are known (exporters tie unused inputs so)."""
+"""Whole numbers times 0 are 0: such a Mul becomes a constant, where its sizes are known.
+
+Exporters tie inputs that nothing uses to an output so.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, True
+needs = ("Mul",)
 WHOLE = {ir.DataType.INT64, ir.DataType.INT32}
 
 
