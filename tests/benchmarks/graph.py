@@ -172,15 +172,15 @@ def hostile() -> Json:
             found = optimize_file(path)
             seconds = time.perf_counter() - start
             rows.append({"file": name, "verdict": found.verdict, "wanted": verdict, "seconds": seconds,
-                         "cpu_s": found.cpu_s, "peak_bytes": found.peak_bytes, "nodes": found.told.get("nodes_after")})  # fmt: skip
+                         "cpu_s": found.cpu_s, "peak_bytes": found.peak_bytes,
+                         "nodes": found.told.get("nodes_after")})  # fmt: skip
             mark = "" if found.verdict == verdict else f"  instead of {verdict}"
             used = f"{seconds:6.2f} {found.cpu_s:6.2f} {found.peak_bytes >> 20:5}"
             print(f"{name:42} {found.verdict:20} {used}{mark}", flush=True)
     worst = [max(row[name] for row in rows) for name in ("seconds", "cpu_s", "peak_bytes")]
     off = sum(row["verdict"] != row["wanted"] for row in rows)
-    print(
-        f"{len(rows)} files, {off} with another verdict; at most {worst[0]:.2f} s, {worst[1]:.2f} CPU s, {worst[2] >> 20} MiB"
-    )
+    most = f"{worst[0]:.2f} s, {worst[1]:.2f} CPU s, {worst[2] >> 20} MiB"
+    print(f"{len(rows)} files, {off} with another verdict; at most {most}")
     return {"rows": rows, "other_verdicts": off}
 
 
