@@ -29,7 +29,7 @@ class Large:
         opened, self._face = faces.take_off(self._admitted.model)
         bones: Skeleton = skeleton(opened)
         before = nodes_count(bones.model)
-        self._twin: Twin = self._steps.do("original", 20, lambda: _Value(twin(bones, self._order.seed)), False).value
+        self._twin: Twin = self._steps.do("twin", 20, lambda: _Value(twin(bones, self._order.seed)), False).value
         ranks = self._twin.reference.ranks()
         faces.hide_shapes(bones.model, [[] for _ in ranks])
         start = load(self._steps, store(self._steps, bones.model.SerializeToString(deterministic=True)), ())

@@ -25,6 +25,7 @@ from rayopt.graph.tools import Setting, installed
 from rayopt.graph.verdicts import Refused
 
 MAX_GROWTH = 1.01
+WHOLE_BYTES = 1 << 30  # what is larger is proven by its skeleton or not at all
 FINISHED = 6  # candidates that are tried at most ...
 TIMED = 3  # ... and timed, before the original is kept
 OUT = "model.onnx"
@@ -53,7 +54,11 @@ class Work:
         ).value
         self._admitted = admitted
         if admitted.size_bytes > LARGE_BYTES:
-            return Large(order, steps, admitted).run()
+            try:
+                return Large(order, steps, admitted).run()
+            except StepError as error:
+                if admitted.size_bytes > WHOLE_BYTES:
+                    raise Refused("not_comparable", f"too large to be run whole, and its skeleton: {error}") from error
         model = whole(admitted)
         opened, self._face = faces.take_off(model)
         work = partial(_kept, readable, opened)
