@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
 .PHONY: help demo test check constraints clean python venv
-.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-train bench-distill bench-memory
+.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-train bench-distill bench-memory bench-graph
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -60,6 +60,9 @@ bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocat
 	@.venv/bin/python tests/benchmarks/memory.py peaks
 	@.venv/bin/python tests/benchmarks/memory.py plans
 	@.venv/bin/python tests/benchmarks/memory.py warm
+
+bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about an hour
+	@.venv/bin/python tests/benchmarks/graph.py
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins

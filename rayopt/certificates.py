@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,61 @@ def verify_folder(path: Path) -> list[Finding]:
     summary = folder.read_summary()
     if summary["kind"] == "search" and summary.get("path"):
         return [_verify_estimator(folder.path / str(summary["path"]))]
+    if summary["kind"] == "graph":
+        return _verify_graphs(folder, summary)
     rows = [summary.get("baseline"), *summary.get("front", ()), *summary.get("candidates", ())]  # a search has none
     named = {row["id"]: row for row in rows if row}
     wanted = {id: row["sha256"] for id, row in named.items() if row["path"]}
     if not wanted:
         raise input_error(str(path), "holds no models", "give the folder of a run that has ended")
     return [_verify(folder.artifacts / id, id, sha256) for id, sha256 in wanted.items()]
+
+
+def _verify_graphs(folder: RunFolder, summary: Mapping[str, Any]) -> list[Finding]:
+    """The proof of each optimised graph repeated: by hash, on what the original gave, and on the original itself."""
+    from rayopt.graph.certificate import repeat
+    from rayopt.graph.run_model import limits_for
+
+    found = []
+    for row in summary.get("models", ()):
+        if not row["path"]:
+            continue
+        at = folder.artifacts / row["id"]
+        try:
+            certificate = json.loads((at / CERTIFICATE).read_bytes())
+            problem = _changed(at, dict(certificate["files"]), row["sha256"])
+            size = max(row["size_before"], row["size_after"])
+            found.append(
+                Finding(row["id"], problem)
+                if problem
+                else Finding(row["id"], *repeat(at, certificate, limits_for(size)))
+            )
+        except FileNotFoundError as error:
+            found.append(Finding(row["id"], f"{Path(str(error.filename)).name} is missing"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found.append(Finding(row["id"], f"its certificate cannot be read ({type(error).__name__})"))
+    if not found:
+        raise input_error(str(folder.path), "holds no optimised models", "give the folder of a run that made some")
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _changed(folder: Path, files: Mapping[str, str], sha256: str) -> str:
+    """Which of the files are not those that the certificate and the summary name."""
+    if sha256 not in files.values():
+        return "its certificate and the summary name different files"
+    hashes = {name: file_sha256(folder / name) for name in files}
+    changed = [name for name, wanted in files.items() if hashes[name] != wanted]
+    if changed:
+        return f"{', '.join(changed)} is not what was proven: its hash differs"
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    extra = sorted(there - {*files, CERTIFICATE})
+    return f"{', '.join(extra)} does not belong there" if extra else ""
 
 
 def _verify(folder: Path, id: str, sha256: str) -> Finding:

@@ -58,6 +58,12 @@ def job_of_model(
     return job
 
 
+def job_of_models(models: Path) -> dict[str, Any]:
+    """The `graph` job that a model file or a folder of them alone stands for."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", models.absolute().stem).lstrip("-._") or "models"
+    return {"kind": "graph", "name": name[:100], "models": str(models)}
+
+
 def _as_yaml(job: Mapping[str, Any]) -> str:
     try:
         return dump(json.loads(json.dumps(job)))

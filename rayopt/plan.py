@@ -23,12 +23,16 @@ MAX_TOGETHER = 64  # exclusive nodes in one call: what a killed run loses, and w
 
 @dataclass(frozen=True)
 class Node:
-    """One piece of work; `parent` must be done before it can run. `always`: also when the budget is spent."""
+    """One piece of work; `parent` must be done before it can run. `always`: also when the budget is spent.
+
+    `attempts`: how often it may be lost before it has failed.
+    """
 
     id: str
     parent: str | None = None
     exclusive: bool = False
     always: bool = False
+    attempts: int = MAX_ATTEMPTS
 
 
 # Events: what happened. `attempt` is that of the Run which it comes from.
@@ -242,8 +246,9 @@ class Plan:
             self._make_ready(self._nodes[child], out)
 
     def _lost(self, id: str, reason: str, out: list[Instruction]) -> None:
-        if self._attempts[id] >= MAX_ATTEMPTS:
-            self._end(id, "failed", f"{reason}, {self._attempts[id]} times", id, out)
+        if self._attempts[id] >= self._nodes[id].attempts:
+            times = f", {self._attempts[id]} times" if self._attempts[id] > 1 else ""
+            self._end(id, "failed", f"{reason}{times}", id, out)
             return
         self._status[id] = "waiting"
         if self._nodes[id].exclusive:

@@ -33,7 +33,12 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml|MODEL.onnx")
+@click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml|MODEL.onnx|FOLDER")
+@click.option(
+    "--kind",
+    type=click.Choice(["optimize", "graph"]),
+    help="For a model or a folder of them: `graph` makes graphs smaller.",
+)
 @click.option("--data", help="For a model: rows to compare on, FILE.npz|npy|csv|parquet or package.module:function.")
 @click.option("--target", help="For a model: the column or array of the data with the labels, if it has some.")
 @click.option("--max-drop", type=float, help="For a model: how much worse the metric may get.  [default: 0.01]")
@@ -44,6 +49,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run(
     job: Path,
+    kind: str | None,
     data: str | None,
     target: str | None,
     max_drop: float | None,
@@ -62,7 +68,7 @@ def run(
         from rayopt.cli.progress import progress
         from rayopt.cli.show import show_summary
 
-        given = _job(job, {"--data": data, "--target": target, "--max-drop": max_drop})
+        given = _job(job, kind, {"--data": data, "--target": target, "--max-drop": max_drop})
         # stdout is for results: what a user's code or Ray prints meanwhile is progress.
         with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
             summary = api.run(
@@ -216,8 +222,10 @@ def cache_prune(size: str | None, everything: bool, days: float | None, as_json:
         prune(size, everything, days, as_json)
 
 
-def _job(path: Path, options: dict[str, Any]) -> Path | dict[str, Any]:
+def _job(path: Path, kind: str | None, options: dict[str, Any]) -> Path | dict[str, Any]:
     """The job file, or the job that a model file stands for together with the options that only go with one."""
+    if kind == "graph":
+        return _graph_job(path, options)
     if path.suffix == ".onnx":
         from rayopt.loading import job_of_model
 
@@ -226,10 +234,21 @@ def _job(path: Path, options: dict[str, Any]) -> Path | dict[str, Any]:
         if options["--target"] is not None and options["--data"] is None:
             raise input_error("--target", "there is no data", "add --data FILE")
         return job_of_model(path, options["--data"], options["--target"], options["--max-drop"])
-    for name, value in options.items():
+    for name, value in {"--kind": kind, **options}.items():
         if value is not None:
             raise input_error(name, "goes with a model file, and this is a job file", "write it into the job")
     return path
+
+
+def _graph_job(path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from rayopt.loading import job_of_models
+
+    if not path.exists():
+        raise input_error(str(path), "there is no such file or folder", "give an ONNX model or a folder of them")
+    for name, value in options.items():
+        if value is not None:
+            raise input_error(name, "does not go with --kind graph", "leave it out: inputs are made up")
+    return job_of_models(path)
 
 
 _SIGNALS: dict[int, Any] = {}

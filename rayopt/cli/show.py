@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from rayopt.certificates import Finding
 
 OWN = {  # the kinds of job with a face of their own
+    "distill": "rayopt.cli.show_training",
+    "graph": "rayopt.cli.show_graph",
+    "memory": "rayopt.cli.show_memory",
     "search": "rayopt.cli.show_search",
     "train": "rayopt.cli.show_training",
-    "memory": "rayopt.cli.show_memory",
-    "distill": "rayopt.cli.show_training",
 }
 COMPARED = ("baseline", "recommended", "best_params", "best_score", "best_std")
 

@@ -1,108 +1,123 @@
-"""Runs one graph tool in a child process with limits on memory and time: a tool may crash, hang or eat memory.
-
-As a program: `python -m rayopt.graph.child TOOL IN.onnx OUT.onnx MEMORY_BYTES`. A tool is one of TOOLS, or a
-`package.module:function` of two paths.
-"""
+"""Calls in children of a nursery: each is limited in memory and time, and may crash without harm to anybody else."""
 
 from __future__ import annotations
 
-import ctypes
-import pkgutil
+import atexit
+import contextlib
+import json
+import os
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+import threading
+from dataclasses import dataclass
+from typing import Any
 
-from rayopt.errors import StepError
+from rayopt.errors import WorkError
 
-MEMORY_BYTES = 8 << 30
-SECONDS = 120
-
-# onnxoptimizer's passes that only ever remove or merge; its default list also rewrites and can make models larger.
-PASSES = (
-    "extract_constant_to_initializer", "eliminate_identity", "eliminate_nop_cast", "eliminate_nop_dropout",
-    "eliminate_nop_flatten", "eliminate_nop_pad", "eliminate_nop_reshape", "eliminate_nop_concat",
-    "eliminate_nop_split", "eliminate_nop_expand", "eliminate_nop_transpose", "eliminate_duplicate_initializer",
-    "eliminate_common_subexpression", "fuse_consecutive_transposes", "fuse_consecutive_squeezes",
-    "fuse_consecutive_unsqueezes", "fuse_transpose_into_gemm", "eliminate_nop_transpose", "eliminate_deadend",
-    "eliminate_unused_initializer",
-)  # fmt: skip
+MIB = 1 << 20
 
 
-def run_tool(tool: str, content: bytes, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS) -> bytes:
-    """The model (one ONNX file's bytes) as `tool` leaves it; raises StepError when the tool fails in any way."""
-    with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
-        before, after = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
-        before.write_bytes(content)
-        command = [sys.executable, "-m", "rayopt.graph.child", tool, str(before), str(after), str(memory_bytes)]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise StepError(f"{tool} did not end within {seconds:g} s") from error
-        if done.returncode < 0:
-            raise StepError(f"{tool} died by {signal.Signals(-done.returncode).name}")
-        if done.returncode:
-            last = done.stderr.decode(errors="replace").strip().splitlines()
-            raise StepError(f"{tool} failed: {last[-1] if last else f'exit code {done.returncode}'}")
-        if not after.is_file():
-            raise StepError(f"{tool} failed: it wrote no model")
-        return after.read_bytes()
+@dataclass(frozen=True)
+class Limits:
+    """What a child may take: memory beyond the tools' own code, CPU and wall seconds between two things it tells."""
+
+    memory_bytes: int = 256 * MIB
+    cpu_s: float = 5
+    wall_s: float = 60
+    file_bytes: int = 1 << 32
 
 
-def onnxoptimizer_tool(before: str, after: str) -> None:
-    import onnx
-    import onnxoptimizer
+@dataclass(frozen=True)
+class Reply:
+    """What became of a call: the lines that it told, what it returned, and why it ended where it did not return."""
 
-    known = set(onnxoptimizer.get_available_passes())
-    model = onnxoptimizer.optimize(onnx.load(before), [name for name in PASSES if name in known], fixed_point=True)
-    onnx.save(model, after)
-
-
-def ort_basic_tool(before: str, after: str) -> None:
-    """ONNX Runtime's BASIC level: constant folding and removals in standard operators only."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = after
-    onnxruntime.InferenceSession(before, options, providers=["CPUExecutionProvider"])
-    _drop_unused_domains(after)
+    lines: tuple[dict[str, Any], ...]
+    returned: Any
+    died: str  # "" where it returned
+    seconds: float
+    cpu_s: float
+    peak_bytes: int
 
 
-def _drop_unused_domains(path: str) -> None:
-    """The runtime declares every operator set that it knows; a portable file declares those that it uses."""
-    import onnx
-
-    model = onnx.load(path)
-    used = {node.domain for node in model.graph.node} | {""}
-    nested = any(
-        attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute
-    )
-    if not nested and not model.functions:
-        kept = [opset for opset in model.opset_import if opset.domain in used]
-        del model.opset_import[:]
-        model.opset_import.extend(kept)
-        onnx.save(model, path)
+def call(function: str, argument: Any, limits: Limits) -> Reply:
+    """`function(argument, tell)` of a `package.module:function` in a child; argument and result are JSON-able."""
+    request = {"function": function, "argument": argument, **vars(limits)}
+    with _LOCK:
+        answer = _ask(request) or _ask(request)  # one that has just ended for lack of work is started again
+    if answer is None:
+        raise WorkError("the process that forks the graph tools does not start")
+    lines = answer["lines"]
+    last = lines[-1] if lines else {}
+    died = "" if "returned" in last else _why(answer, last, limits)
+    return Reply(tuple(lines), last.get("returned"), died, answer["seconds"], answer["cpu_s"], answer["peak_bytes"])
 
 
-TOOLS = {"onnxoptimizer": onnxoptimizer_tool, "ort_basic": ort_basic_tool}
+def _why(answer: dict[str, Any], last: dict[str, Any], limits: Limits) -> str:
+    if answer["late"]:
+        return f"did not end within {limits.wall_s:g} s"
+    if "raised" in last:
+        return str(last["raised"])
+    if answer["signal"] == signal.SIGXCPU:
+        return f"did not end within {limits.cpu_s:g} s of CPU time"
+    if answer["signal"]:
+        return f"died by {signal.Signals(answer['signal']).name}"
+    said = answer["said"].strip().splitlines()
+    return said[-1][:200] if said else "ended without a word"
 
 
-def _limit(memory_bytes: int) -> None:
+_LOCK = threading.Lock()
+_running: subprocess.Popen[bytes] | None = None
+
+
+def _ask(request: dict[str, Any]) -> dict[str, Any] | None:
     try:
-        import resource
-    except ImportError:  # Windows has no such limits; time is limited all the same
+        nursery = _nursery()
+        if nursery.stdin is None or nursery.stdout is None:
+            return None
+        nursery.stdin.write(json.dumps(request).encode() + b"\n")
+        nursery.stdin.flush()
+        line = nursery.stdout.readline()
+        if line:
+            return dict(json.loads(line))
+    except (OSError, ValueError):
+        pass
+    except BaseException:  # an interrupt: what the answer would have been is not to be taken for the next one's
+        close()
+        raise
+    close()
+    return None
+
+
+def _nursery() -> subprocess.Popen[bytes]:
+    global _running
+    if _running is not None and _running.poll() is None:
+        return _running
+    close()
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    paths = [path for path in (os.environ.get("PYTHONPATH"), *sys.path) if path]
+    environment = {**os.environ, **one, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "rayopt.graph.nursery"]
+    _running = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
+    if _running.stdout is None or not _running.stdout.readline():
+        raise OSError("the nursery did not start")
+    return _running
+
+
+def close() -> None:
+    """Ends the nursery, if there is one; the next call starts another."""
+    global _running
+    if _running is None:
         return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: who kills our parent must not leave us behind
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    nursery, _running = _running, None
+    for pipe in (nursery.stdin, nursery.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    nursery.kill()
+    nursery.wait()
 
 
-if __name__ == "__main__":
-    _limit(int(sys.argv[4]))
-    named = sys.argv[1]
-    run = pkgutil.resolve_name(named) if ":" in named else TOOLS[named]
-    run(sys.argv[2], sys.argv[3])
+atexit.register(close)

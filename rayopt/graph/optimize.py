@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rayopt.data.rows import Rows
 from rayopt.errors import StepError
-from rayopt.graph.child import run_tool
+from rayopt.graph.child import MIB, Limits, call
 from rayopt.graph.verify import probes, same_outputs
 from rayopt.models.onnx_model import MODEL, from_proto, node_count, to_proto
 from rayopt.records import Artifact
@@ -34,3 +36,22 @@ def optimize(model: Artifact, tools: Sequence[str], rows: Rows, seed: int) -> Ar
     if best is before:
         return Artifact("onnx", model.files, {"tools": record, "unchanged": True})
     return Artifact("onnx", best.files, {"tools": record, "nodes": nodes})
+
+
+def run_tool(tool: str, content: bytes, memory_bytes: int = 0, seconds: float = 120) -> bytes:
+    """The model (one ONNX file's bytes) as `tool` leaves it; raises StepError when the tool fails in any way.
+
+    tool: one of `rayopt.graph.tools`, or a `package.module:function` of two paths. memory_bytes: 0 for what suits.
+    """
+    memory = memory_bytes or 2048 * MIB + 16 * len(content)
+    with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
+        before, after = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
+        before.write_bytes(content)
+        argument = {"tool": tool, "before": str(before), "after": str(after)}
+        reply = call("rayopt.graph.tools:apply", argument, Limits(memory, cpu_s=seconds, wall_s=seconds))
+        if reply.died:
+            says = reply.died if reply.died.startswith(("died", "did not end")) else f"failed: {reply.died}"
+            raise StepError(f"{tool} {says.rstrip(': ')}")
+        if not after.is_file():
+            raise StepError(f"{tool} failed: it wrote no model")
+        return after.read_bytes()

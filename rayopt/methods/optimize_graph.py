@@ -12,13 +12,13 @@ from rayopt.spec import Settings
 
 accepts = "onnx"
 gives = "onnx"
-version = 1
+version = 2
 preserves = True
 
 
 class Params(Settings):
-    tools: tuple[Literal["onnxoptimizer", "ort_basic"], ...] = Field(
-        ("onnxoptimizer", "ort_basic"), min_length=1, description="tools to try, in order"
+    tools: tuple[Literal["own", "onnxoptimizer", "ort_basic", "onnxscript", "onnxslim", "onnxsim"], ...] = Field(
+        ("own", "onnxoptimizer", "ort_basic"), min_length=1, description="tools to try, in order"
     )
 
 

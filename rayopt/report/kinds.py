@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 OWN = {
+    "distill": "rayopt.report.training",
+    "graph": "rayopt.report.graph",
+    "memory": "rayopt.report.memory",
     "search": "rayopt.report.search",
     "train": "rayopt.report.training",
-    "memory": "rayopt.report.memory",
-    "distill": "rayopt.report.training",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.errors import input_error
+
+BLOCK_BYTES = 1 << 23
 
 
 @contextlib.contextmanager
@@ -51,3 +54,22 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes several files; each of them is whole or not there."""
     for name, content in files.items():
         write_bytes(folder / name, content)
+
+
+def copy_file(source: Path, target: Path) -> str:
+    """Copies a file of any size, whole or not at all, and gives its SHA-256; raises InputError as `write_bytes`."""
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        total = hashlib.sha256()
+        try:
+            with os.fdopen(handle, "wb") as file, source.open("rb") as given:
+                while block := given.read(BLOCK_BYTES):
+                    file.write(block)
+                    total.update(block)
+            Path(aside).chmod(0o644)
+            Path(aside).replace(target)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+    return total.hexdigest()

@@ -1,0 +1,18 @@
+"""What is ordered of the work on one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted for one model; JSON-able as a dict."""
+
+    path: str
+    folder: str
+    tools: tuple[str, ...]
+    seed: int = 0
+    target_opset: int = 20
+    fold_bytes: int = 256 << 20
+    timing_s: float = 0.1

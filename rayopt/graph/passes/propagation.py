@@ -1,0 +1,120 @@
+"""Carries sizes as products of the inputs' sizes through operators after which onnx's inference only says "unknown".
+
+A Reshape that leaves over 4 * batch, and a Reshape back, then give the batch again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from rayopt.graph.passes import facts, symbolic
+
+Dims = tuple[facts.Dim, ...]
+SAME = {
+    "Relu", "Sigmoid", "Softmax", "Gelu", "Identity", "Cast", "Neg", "Exp", "Log", "Sqrt", "Tanh", "Erf", "Clip",
+    "LayerNormalization", "HardSwish", "HardSigmoid", "LeakyRelu", "Dropout", "BatchNormalization", "Abs", "Reciprocal",
+    "Softplus", "Elu", "Mish", "InstanceNormalization", "RMSNormalization", "Not",
+}  # fmt: skip
+BROADCAST = {"Add", "Sub", "Mul", "Div", "Pow", "Equal", "Greater", "Less", "And", "Or"}
+
+
+def propagate(model: ir.Model) -> None:
+    """Notes better dims where a rule gives all of them, in the order of the nodes."""
+    for graph in facts.graphs(model):
+        for node in graph:
+            known = facts.dims(node.outputs[0]) if node.outputs else None
+            if node.domain or (known is not None and not any(isinstance(one, str) for one in known)):
+                continue
+            rule = _rule(node.op_type)
+            found = rule(node) if rule is not None and node.inputs and node.inputs[0] is not None else None
+            if found is not None and (known is None or len(known) == len(found)):
+                kept = known or found
+                merged = (old if isinstance(old, int) else new for old, new in zip(kept, found, strict=True))
+                node.outputs[0].meta[facts.DIMS] = tuple(merged)
+
+
+def _rule(operator: str) -> Callable[[ir.Node], Dims | None] | None:
+    if operator in SAME:
+        return lambda node: facts.dims(node.inputs[0])
+    return _broadcast if operator in BROADCAST else RULES.get(operator)
+
+
+def _broadcast(node: ir.Node) -> Dims | None:
+    left, right = facts.dims(node.inputs[0]), facts.dims(node.inputs[1])
+    return None if left is None or right is None else broadcast(left, right)
+
+
+def broadcast(left: Dims, right: Dims) -> Dims | None:
+    rank = max(len(left), len(right))
+    left, right = (1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right
+    if any(a != b and 1 not in (a, b) for a, b in zip(left, right, strict=True)):
+        return None
+    return tuple(b if a == 1 else a for a, b in zip(left, right, strict=True))
+
+
+def _transpose(node: ir.Node) -> Dims | None:
+    sizes = facts.dims(node.inputs[0])
+    perm = facts.attribute(node, "perm")
+    if sizes is None:
+        return None
+    return tuple(sizes[axis] for axis in perm) if perm is not None else sizes[::-1]
+
+
+def _reshape(node: ir.Node) -> Dims | None:
+    told = symbolic.elements(node.inputs[1]) if len(node.inputs) > 1 else None
+    if told is None or (facts.attribute(node, "allowzero", 0) and (0, ()) in told):
+        return None
+    found = symbolic.reshaped(facts.dims(node.inputs[0]), told)
+    return None if found is None else tuple(found)
+
+
+def _matmul(node: ir.Node) -> Dims | None:
+    left, right = facts.dims(node.inputs[0]), facts.dims(node.inputs[1])
+    if left is None or right is None or len(left) < 2 or len(right) < 2:
+        return None
+    batch = broadcast(left[:-2], right[:-2])
+    return None if batch is None else (*batch, left[-2], right[-1])
+
+
+def _gemm(node: ir.Node) -> Dims | None:
+    left, right = facts.dims(node.inputs[0]), facts.dims(node.inputs[1])
+    if left is None or right is None or len(left) != 2 or len(right) != 2:
+        return None
+    return left[facts.attribute(node, "transA", 0)], right[1 - facts.attribute(node, "transB", 0)]
+
+
+def _squeeze(node: ir.Node) -> Dims | None:
+    sizes, axes = facts.dims(node.inputs[0]), facts.axes_of(node)
+    if sizes is None or not axes:
+        return None
+    gone = {axis % len(sizes) for axis in axes}
+    return tuple(one for place, one in enumerate(sizes) if place not in gone)
+
+
+def _unsqueeze(node: ir.Node) -> Dims | None:
+    sizes, axes = facts.dims(node.inputs[0]), facts.axes_of(node)
+    if sizes is None or not axes:
+        return None
+    rank, rest = len(sizes) + len(axes), iter(sizes)
+    new = {axis % rank for axis in axes}
+    return tuple(1 if place in new else next(rest) for place in range(rank))
+
+
+def _concat(node: ir.Node) -> Dims | None:
+    parts = [facts.dims(value) for value in node.inputs]
+    first = parts[0]
+    if first is None or any(part is None or len(part) != len(first) for part in parts):
+        return None
+    axis = facts.attribute(node, "axis") % len(first)
+    widths = [(part or ())[axis] for part in parts]
+    if not all(isinstance(one, int) for one in widths):
+        return None
+    return (*first[:axis], sum(int(one) for one in widths), *first[axis + 1 :])
+
+
+RULES: dict[str, Callable[[ir.Node], Dims | None]] = {
+    "Transpose": _transpose, "Reshape": _reshape, "MatMul": _matmul, "Gemm": _gemm, "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze, "Concat": _concat,
+}  # fmt: skip

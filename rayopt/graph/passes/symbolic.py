@@ -1,0 +1,181 @@
+"""Arithmetic on sizes: what a small integer tensor holds, number by number, as products of symbols.
+
+A size is (factor, symbols): (12, ("i0d0",)) is 12 times the first size of the first input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from rayopt.graph.passes import facts
+
+Size = tuple[int, tuple[str, ...]]
+TIMES = "·"  # no other symbol contains it
+DEPTH = 40  # how far a chain of shape arithmetic is followed
+
+
+def size(dim: facts.Dim) -> Size:
+    if isinstance(dim, int):
+        return dim, ()
+    factor, _, rest = dim.partition(TIMES)
+    return (int(factor), tuple(rest.split(TIMES))) if rest else (1, (dim,))
+
+
+def dim(one: Size) -> facts.Dim:
+    """A size as a dim: the same product is the same symbol."""
+    factor, symbols = one
+    if not symbols:
+        return factor
+    return symbols[0] if one == (1, symbols[:1]) else TIMES.join((str(factor), *symbols))
+
+
+def elements(value: ir.Value | None, depth: int = DEPTH) -> list[Size | None] | None:
+    """What a scalar or list of integers holds, None for an unknown number; None where its length is unknown."""
+    if value is None or depth == 0:
+        return None
+    known = facts.ints(value)
+    if known is not None:
+        return [(one, ()) for one in known]
+    node = value.producer()
+    if node is None or node.domain or node.op_type not in RULES:
+        return None
+    found = RULES[node.op_type](node, depth - 1)
+    return found if found is None or len(found) <= 64 else None
+
+
+def times(left: Size | None, right: Size | None) -> Size | None:
+    if left is None or right is None:
+        return None
+    return left[0] * right[0], tuple(sorted(left[1] + right[1]))
+
+
+def product(sizes: Sequence[facts.Dim]) -> Size:
+    parts = [size(one) for one in sizes]
+    return math.prod(one[0] for one in parts), tuple(sorted(symbol for one in parts for symbol in one[1]))
+
+
+def quotient(left: Size | None, right: Size | None) -> Size | None:
+    """`left / right` where that is whole by its factors alone."""
+    if left is None or right is None or right[0] == 0 or left[0] % right[0]:
+        return None
+    symbols = list(left[1])
+    for one in right[1]:
+        if one not in symbols:
+            return None
+        symbols.remove(one)
+    return left[0] // right[0], tuple(symbols)
+
+
+def target(source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | None) -> list[int] | None:
+    """What Reshape must be told to make `wanted` of `source`, in numbers with 0 (as it is) and one -1.
+
+    None where that takes more than one -1. An empty batch beside a -1 is the one thing that it cannot say.
+    """
+    if wanted is None or 0 in wanted:
+        return None
+    found = []
+    for place, one in enumerate(wanted):
+        if isinstance(one, int):
+            found.append(one)
+        else:
+            found.append(0 if source is not None and place < len(source) and source[place] == one else -1)
+    return found if found.count(-1) <= 1 else None
+
+
+def reshaped(source: Sequence[facts.Dim] | None, told: list[Size | None]) -> list[facts.Dim] | None:
+    """The sizes that the Reshape makes; a -1 is what is left over."""
+    found: list[facts.Dim | None] = []
+    for place, one in enumerate(told):
+        if one == (0, ()):
+            found.append(source[place] if source is not None and place < len(source) else None)
+        else:
+            found.append(None if one is None or one == (-1, ()) else dim(one))
+    if any(isinstance(one, int) and one <= 0 for one in found) or found.count(None) > 1:
+        return None
+    if None in found:
+        place = found.index(None)
+        if told[place] == (0, ()):
+            return None
+        rest = product([one for one in found if one is not None])
+        left = quotient(product(source), rest) if source is not None and 0 not in source else None
+        found[place] = f"?{next(facts.UNKNOWN)}" if left is None else dim(left)
+    return [one for one in found if one is not None]
+
+
+def _shape(node: ir.Node, depth: int) -> list[Size | None] | None:
+    found = facts.dims(node.inputs[0])
+    if found is None:
+        return None
+    start, end = facts.attribute(node, "start", 0), facts.attribute(node, "end", len(found))
+    return [size(one) for one in found[start:end]]
+
+
+def _gather(node: ir.Node, depth: int) -> list[Size | None] | None:
+    data, places = elements(node.inputs[0], depth), facts.ints(node.inputs[1])
+    if data is None or places is None or facts.rank(node.inputs[0]) != 1:
+        return None
+    if any(not -len(data) <= one < len(data) for one in places):
+        return None
+    return [data[one] for one in places]
+
+
+def _slice(node: ir.Node, depth: int) -> list[Size | None] | None:
+    data = elements(node.inputs[0], depth)
+    starts, ends = facts.ints(facts.given(node, 1)), facts.ints(facts.given(node, 2))
+    steps = [1] if facts.given(node, 4) is None else facts.ints(node.inputs[4])
+    if data is None or not starts or not ends or not steps or facts.rank(node.inputs[0]) != 1 or len(starts) != 1:
+        return None
+    return data[starts[0] : ends[0] : steps[0]] if steps[0] > 0 else None
+
+
+def _concat(node: ir.Node, depth: int) -> list[Size | None] | None:
+    parts = [elements(value, depth) for value in node.inputs]
+    if any(part is None for part in parts):
+        return None
+    return [one for part in parts for one in part or []]
+
+
+def _same(node: ir.Node, depth: int) -> list[Size | None] | None:
+    if node.op_type == "Cast" and facts.attribute(node, "to") not in (ir.DataType.INT64, ir.DataType.INT32):
+        return None
+    if facts.rank(node.inputs[0]) not in (0, 1):
+        return None
+    return elements(node.inputs[0], depth)
+
+
+def _mul(node: ir.Node, depth: int) -> list[Size | None] | None:
+    return _both(node, depth, times)
+
+
+def _div(node: ir.Node, depth: int) -> list[Size | None] | None:
+    return _both(node, depth, quotient)
+
+
+def _add(node: ir.Node, depth: int) -> list[Size | None] | None:
+    sign = -1 if node.op_type == "Sub" else 1
+
+    def plus(left: Size | None, right: Size | None) -> Size | None:
+        if left is None or right is None or left[1] != right[1]:
+            return None
+        return left[0] + sign * right[0], left[1] if left[0] + sign * right[0] else ()
+
+    return _both(node, depth, plus)
+
+
+def _both(node: ir.Node, depth: int, rule) -> list[Size | None] | None:  # type: ignore[no-untyped-def]
+    left, right = elements(node.inputs[0], depth), elements(node.inputs[1], depth)
+    if left is None or right is None or facts.dtype(node.outputs[0]) not in (ir.DataType.INT64, ir.DataType.INT32):
+        return None
+    count = max(len(left), len(right))
+    if len(left) not in (1, count) or len(right) not in (1, count):
+        return None
+    return [rule(left[at % len(left)], right[at % len(right)]) for at in range(count)]
+
+
+RULES = {
+    "Shape": _shape, "Gather": _gather, "Slice": _slice, "Concat": _concat, "Cast": _same, "Unsqueeze": _same,
+    "Squeeze": _same, "Reshape": _same, "Identity": _same, "Mul": _mul, "Div": _div, "Add": _add, "Sub": _add,
+}  # fmt: skip

@@ -1,0 +1,44 @@
+"""A model with its operators raised to a newer opset by onnx's converter; the model itself where that does not go.
+
+Patterns are written into operators of newer opsets, and passes expect the forms of opset 13 on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+from onnx import version_converter
+
+
+def raised(model: Any, target_opset: int) -> Any:
+    """The model at `target_opset` where it is older, valid and of standard operators; else the model as it is."""
+    versions = [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")]
+    if len(versions) != 1 or versions[0] >= target_opset or model.functions:
+        return model
+    for target in (target_opset, 18, 17, 13):
+        if versions[0] < target <= target_opset:
+            found = _converted(model, target)
+            if found is not None:
+                return found
+    return model
+
+
+def _converted(model: Any, target: int) -> Any | None:
+    """The converter's result with the weights, which it is not given: it copies them again and again."""
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    try:
+        converted = version_converter.convert_version(small, target)
+        onnx.checker.check_model(converted)
+    except Exception:  # noqa: BLE001  it does not know an operator of the model
+        return None
+    kept = [info.name for field in ("input", "output") for info in getattr(model.graph, field)]
+    if kept != [info.name for field in ("input", "output") for info in getattr(converted.graph, field)]:
+        return None
+    converted.ir_version = max(model.ir_version, 8)
+    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        setattr(converted, field, getattr(model, field))
+    del converted.metadata_props[:]
+    converted.metadata_props.extend(model.metadata_props)
+    return converted

@@ -1,0 +1,234 @@
+"""Proof by running: a candidate gives the original's outputs on the same inputs, graph optimisation off on both sides.
+
+At least two shapes where axes are dynamic, several seeds, both branches of conditionals where inputs reach them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from rayopt.errors import StepError
+from rayopt.graph import chance
+from rayopt.graph.certificate import samples
+from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of
+from rayopt.graph.sessions import Outputs, open_session, run
+from rayopt.graph.structure import graphs_of
+from rayopt.graph.verdicts import Refused
+
+RTOL = 1e-3
+ATOL_SHARE = 1e-5  # of the largest finite value of the output
+HALF = {"float16": (1e-2, 2e-3)}
+TRIES = 600
+SEEDS = 3
+BRANCH_TRIES = 24
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the probes have seen of one conditional: `node` may be run in its `then`, its `else`, or in both."""
+
+    node: str
+    seen: tuple[str, ...]
+
+
+class Reference:
+    """The original's outputs on probes that it takes; raises Refused where it does not run on any."""
+
+    def __init__(
+        self, model: Any, defaults: Mapping[str, Array], seed: int = 0, weights: frozenset[str] = frozenset()
+    ) -> None:
+        self.original = chance.of(model)
+        self._exposed = _conditions(model)
+        running = open_session(_with_outputs(self.original.cut, self._exposed).SerializeToString())
+        self.names = [one.name for one in running.get_outputs()][: len(self.original.cut.graph.output)]
+        self.inputs = tuple(
+            one for one in inputs_of(running, model, defaults, weights) if one.name not in self.original.drawn
+        )
+        self.probes: list[Probe] = []
+        self.outputs: list[Outputs] = []
+        self._conditions: list[list[Any]] = []
+        self._find(running, seed)
+        self._reach_branches(running, seed)
+
+    def _find(self, running: Any, seed: int) -> None:
+        dynamic = any(isinstance(dim, str) for one in self.inputs for dim in one.shape)
+        error, tries = "", 0
+        shapes: list[Mapping[str, int]] = []
+        for dims in assignments(self.inputs):
+            for probe in self._variants(seed, dims):
+                tries += 1
+                try:
+                    self._take(running, probe)
+                except StepError as failure:
+                    error = error or str(failure)
+                    continue
+                shapes.append(dims)
+                for more in range(1, SEEDS if len(shapes) == 1 else 2):
+                    self._try(running, Probe(probe.seed + more, dims, probe.picks, probe.high))
+                break
+            if len(shapes) >= (2 if dynamic else 1) or tries > TRIES:
+                break
+        if not shapes:
+            raise Refused("does_not_run", f"it runs on no input that was tried: {error}")
+
+    def _variants(self, seed: int, dims: Mapping[str, int]) -> Iterator[Probe]:
+        whole = any(one.high is None and not one.pool and one.dtype.startswith(("int", "uint")) for one in self.inputs)
+        picks = min(4, max((len(one.pool) for one in self.inputs), default=1) or 1)
+        for high in (10, 2) if whole else (10,):
+            for pick in range(picks):
+                yield Probe(seed, dims, pick, high)
+
+    def _try(self, running: Any, probe: Probe) -> bool:
+        try:
+            self._take(running, probe)
+        except StepError:
+            return False
+        return True
+
+    def _take(self, running: Any, probe: Probe) -> None:
+        found = run(running, self.original.fed(feed(self.inputs, probe), probe.seed))
+        self.probes.append(probe)
+        self.outputs.append(found[: len(self.names)])
+        self._conditions.append(found[len(self.names) :])
+
+    def _reach_branches(self, running: Any, seed: int) -> None:
+        """Looks for inputs that take the branches which the probes have not taken."""
+        before = len(self._missing())
+        for attempt in range(BRANCH_TRIES if before else 0):
+            base = self.probes[attempt % len(self.probes)]
+            probe = Probe(seed + 10 + attempt, base.dims, base.picks + attempt, base.high)
+            if self._try(running, probe):
+                after = len(self._missing())
+                if after == before:
+                    for kept in (self.probes, self.outputs, self._conditions):
+                        kept.pop()
+                before = after
+            if not before:
+                return
+
+    def _missing(self) -> list[tuple[str, bool]]:
+        return [(name, way) for name, ways in self._seen().items() for way in (True, False) if way not in ways]
+
+    def _seen(self) -> dict[str, set[bool]]:
+        seen: dict[str, set[bool]] = {name: set() for name in self._exposed}
+        for values in self._conditions:
+            for name, value in zip(self._exposed, values, strict=True):
+                seen[name].add(bool(np.asarray(value).ravel()[0]))
+        return seen
+
+    def conditions(self, model: Any) -> tuple[Condition, ...]:
+        """Which branches were compared; those inside other branches cannot be seen from outside."""
+        seen, found = self._seen(), []
+        for graph in graphs_of(model):
+            for node in graph.node:
+                if node.op_type == "If":
+                    ways = seen.get(node.input[0]) if graph is model.graph else None
+                    words = (
+                        ("not observed",) if ways is None else tuple("then" if way else "else" for way in sorted(ways))
+                    )
+                    found.append(Condition(node.name or node.output[0], words))
+        return tuple(found)
+
+    def ranks(self) -> list[list[tuple[int, ...]]]:
+        """The shapes that each output had, by output."""
+        return [[np.shape(one) for one in outputs] for outputs in zip(*self.outputs, strict=True)]
+
+    def check(self, model: Any) -> float:
+        """The largest difference of a candidate's outputs over all probes; raises StepError for more than rounding."""
+        cut = self.original.matched(model)
+        running = open_session(cut.SerializeToString())
+        if [one.name for one in running.get_outputs()] != self.names:
+            raise StepError("the outputs changed their names or order")
+        names = {one.name for one in (*running.get_inputs(), *running.get_overridable_initializers())}
+        wanted = {one.name for one in self.inputs} | set(self.original.drawn)
+        if not names <= wanted or {one.name for one in self.inputs if not one.weight} - names:
+            raise StepError("the inputs changed their names")
+        worst = 0.0
+        for probe, outputs in zip(self.probes, self.outputs, strict=True):
+            fed = self.original.fed(feed(self.inputs, probe), probe.seed)
+            found = run(running, {name: value for name, value in fed.items() if name in names})
+            for before, after in zip(outputs, found, strict=True):
+                worst = max(worst, difference(before, after))
+        return worst
+
+    def told(self) -> dict[str, Any]:
+        """The probes, tolerances and some of the outputs, as the certificate has them."""
+        inputs = [
+            {name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "weight")}
+            for one in self.inputs
+        ]
+        return {
+            "probes": [asdict(one) for one in self.probes],
+            "rtol": RTOL,
+            "atol_share": ATOL_SHARE,
+            "inputs": inputs,
+            "outputs": samples(self.outputs),
+            "drawn": list(self.original.drawn),
+        }
+
+
+def difference(wanted: Any, got: Any) -> float:
+    """The largest absolute difference; raises StepError for another type or shape, or more than rounding."""
+    if type(wanted) is not type(got):
+        raise StepError(f"an output is {type(got).__name__} instead of {type(wanted).__name__}")
+    if isinstance(wanted, list):
+        if len(wanted) != len(got):
+            raise StepError(f"an output has {len(got)} parts instead of {len(wanted)}")
+        return max((difference(*pair) for pair in zip(wanted, got, strict=True)), default=0.0)
+    if isinstance(wanted, dict):
+        if list(wanted) != list(got):
+            raise StepError("an output has other keys")
+        return max((difference(np.asarray(wanted[key]), np.asarray(got[key])) for key in wanted), default=0.0)
+    if not isinstance(wanted, np.ndarray):
+        if wanted != got:
+            raise StepError("an output has another value")
+        return 0.0
+    return _array_difference(wanted, got)
+
+
+def _array_difference(wanted: Array, got: Array) -> float:
+    if wanted.dtype != got.dtype:
+        raise StepError(f"outputs are {got.dtype} instead of {wanted.dtype}")
+    if wanted.shape != got.shape:
+        raise StepError(f"outputs have shape {got.shape} instead of {wanted.shape}")
+    if wanted.dtype.kind != "f":
+        if not np.array_equal(wanted, got):
+            raise StepError("outputs that are no real numbers differ")
+        return 0.0
+    left, right = wanted.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(left)
+    if not np.array_equal(left[~finite], right[~finite], equal_nan=True):
+        raise StepError("outputs that are not finite differ")
+    left, right = left[finite], right[finite]
+    if not np.isfinite(right).all():
+        raise StepError("outputs that were finite are not")
+    error = np.abs(left - right)
+    scale = float(np.abs(left).max(initial=0))
+    rtol, share = HALF.get(str(wanted.dtype), (RTOL, ATOL_SHARE))
+    worst = float(error.max(initial=0))
+    if (error > rtol * np.abs(left) + share * max(scale, 1e-6)).any():
+        raise StepError(f"outputs differ by up to {worst:.3g}, of values up to {scale:.3g}")
+    return worst
+
+
+def _conditions(model: Any) -> list[str]:
+    """What the conditionals of the outermost graph depend on, where a node computes it."""
+    given = {name for node in model.graph.node for name in node.output} - {one.name for one in model.graph.output}
+    found = [node.input[0] for node in model.graph.node if node.op_type == "If"]
+    return [name for name in dict.fromkeys(found) if name in given]
+
+
+def _with_outputs(model: Any, names: Sequence[str]) -> Any:
+    import onnx
+
+    if not names:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for name in names:
+        copy.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None))
+    return copy

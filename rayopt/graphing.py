@@ -1,0 +1,297 @@
+"""The run of `graph`: a task a model, small ones in chunks; what kills its worker is tried once more alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rayopt.engine import Desk, Ended, Engine, Task
+from rayopt.graph.child import Limits
+from rayopt.graph.order import Order
+from rayopt.graph.run_model import Outcome, limits_for, optimize_file
+from rayopt.measure.machine import machine
+from rayopt.plan import Node
+from rayopt.records import Need, digest
+from rayopt.runs import journal
+from rayopt.runs.cache import Cache, Entry
+from rayopt.runs.files import copy_file, write_json
+from rayopt.tasks import code_hash, versions
+
+SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
+CHUNK = 8  # ... of so many
+MODEL_S = 1800.0
+PASSING = (
+    "crashed",
+    "out_of_time",
+    "out_of_memory",
+    "killed_worker",
+)  # said of the moment, not of the model: tried again
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file: `name` is how the results call it, `sha256` and `size_bytes` are of the file alone."""
+
+    name: str
+    path: Path
+    sha256: str
+    size_bytes: int
+
+    @cached_property
+    def id(self) -> str:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.name).stem).strip("-.")[:60] or "model"
+        return f"{stem}-{digest([self.name, self.sha256])[:8]}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A checked `graph` job: its files and what is ordered of each."""
+
+    job: dict[str, Any]
+    items: tuple[Item, ...]
+    order: Order
+    memory_bytes: int = 0
+
+    @cached_property
+    def hash(self) -> str:
+        return digest([self.job, [[one.name, one.sha256] for one in self.items]])
+
+    def plan(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "models": [{"id": one.id, "name": one.name, "sha256": one.sha256} for one in self.items],
+        }
+
+    def limits(self, item: Item) -> Limits:
+        limits = limits_for(item.size_bytes)
+        return replace(limits, memory_bytes=self.memory_bytes) if self.memory_bytes else limits
+
+
+def item(name: str, path: Path) -> Item:
+    """A file with the hash of its content; the external data that it names is looked at by the work itself."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return Item(name, path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+    except OSError:
+        pass
+    return Item(name, path, "", 0)
+
+
+def optimize_chunk(items: Sequence[tuple[str, str, Limits]], order: Order) -> list[tuple[str, Outcome]]:
+    """On a worker: the outcome of each file, one after another, under the key that the cache knows it by."""
+    return [(key, optimize_file(Path(path), order, limits)) for key, path, limits in items]
+
+
+@dataclass
+class Graphing:
+    """One run of a batch; `run` may be called once. `work` is what workers call, for tests to replace."""
+
+    batch: Batch
+    desk: Desk
+    work: Callable[..., list[tuple[str, Outcome]]] = optimize_chunk
+    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _in_task: dict[str, tuple[Item, ...]] = field(default_factory=dict)
+    _again: list[Item] = field(default_factory=list)
+    _cached: set[str] = field(default_factory=set)
+
+    def run(self) -> dict[str, Any]:
+        """Everything; the summary is written however the run ends."""
+        start = time.perf_counter()
+        self.desk.cache.hold()
+        self._journaled = {line["id"] for line in journal.read(self.desk.folder.outcomes) if "id" in line}
+        missing = [one for one in self.batch.items if not self._remembered(one)]
+        engine = Engine(self.desk.open_backend, self.desk.cache, Codec(self.desk.cache), self.desk.watcher)
+        try:
+            if missing:
+                engine.run(self._tasks(missing), self._on_end, self._grow)
+        except KeyboardInterrupt:
+            self._write("interrupted", time.perf_counter() - start)
+            raise
+        finally:
+            engine.close()
+        return self._write("done", time.perf_counter() - start)
+
+    def _remembered(self, item: Item) -> bool:
+        outcome = outcome_of(self.desk.cache.get(self._key(item)))
+        if outcome is None or not _as_before(item, outcome):
+            return False
+        self._cached.add(item.id)
+        self._ended(item, outcome)
+        return True
+
+    def _key(self, item: Item) -> str:
+        order = {name: value for name, value in asdict(self.batch.order).items() if name not in ("path", "folder")}
+        timed_on = machine() if self.batch.order.timing_s else {}
+        return digest(["graph", item.sha256, order, asdict(self.batch.limits(item)), timed_on, versions(), code_hash()])
+
+    def _tasks(self, items: Sequence[Item]) -> list[Task]:
+        """Large models one by one, the largest first; small ones in chunks."""
+        large = sorted((one for one in items if one.size_bytes > SMALL_BYTES), key=lambda one: -one.size_bytes)
+        small = [one for one in items if one.size_bytes <= SMALL_BYTES]
+        chunks = [tuple(small[at : at + CHUNK]) for at in range(0, len(small), CHUNK)]
+        return [self._task(chunk) for chunk in [*((one,) for one in large), *chunks]]
+
+    def _task(self, items: tuple[Item, ...], alone: bool = False) -> Task:
+        id = items[0].id if len(items) == 1 else digest([one.id for one in items])[:12]
+        id += ":alone" if alone else ""
+        self._in_task[id] = items
+        keys = [self._key(one) for one in items]
+        name = items[0].name + (f" and {len(items) - 1} more" if len(items) > 1 else "") + (" alone" if alone else "")
+        told = [(self._key(one), str(one.path.absolute()), self.batch.limits(one)) for one in items]
+        memory = max(self.batch.limits(one).memory_bytes for one in items) + (300 << 20)
+        need = Need(memory_bytes=memory, limit_s=MODEL_S * len(items))
+        return Task(Node(id, attempts=1), name, self.work, (told, self.batch.order), lambda _: digest(keys), need=need)
+
+    def _on_end(self, ended: Ended) -> None:
+        items = self._in_task[ended.id]
+        if ended.status == "done":
+            found = dict(ended.value)
+            for one in items:
+                outcome = found[self._key(one)]
+                if outcome is None or (ended.cached and not _as_before(one, outcome)):
+                    # the cache has dropped it since, or its external data has changed
+                    self._again.append(one)
+                else:
+                    self._ended(one, outcome)
+        elif ended.id.endswith(":alone"):
+            self._ended(items[0], Outcome("killed_worker", f"twice: {ended.reason}", {}))
+        else:
+            self._again += items
+
+    def _grow(self) -> list[Task]:
+        """What has not come back is tried once more, each with nobody beside it."""
+        return [self._task((self._again.pop(0),), alone=True)] if self._again else []
+
+    def _ended(self, item: Item, outcome: Outcome) -> None:
+        self._outcomes[item.id] = outcome
+        if outcome.files:
+            copied = self._copy(item, outcome)
+            certificate = self._certificate(item, outcome)
+            certificate["files"].update(copied)
+            self.desk.folder.write_artifact(item.id, self._files(item, outcome), certificate)
+        if item.id not in self._journaled:
+            self._journaled.add(item.id)
+            journal.append(self.desk.folder.outcomes, {"status": "done", **self._row(item)})
+
+    def _copy(self, item: Item, outcome: Outcome) -> dict[str, str]:
+        """Streams the data of a large model beside it, and gives the hashes of what was copied."""
+        folder = self.desk.folder.artifacts / item.id
+        return {name: copy_file(item.path.parent / name, folder / name) for name in outcome.told.get("copied", ())}
+
+    def _files(self, item: Item, outcome: Outcome) -> dict[str, bytes]:
+        return {Path(item.name).name if name == "model.onnx" else name: one for name, one in outcome.files.items()}
+
+    def _certificate(self, item: Item, outcome: Outcome) -> dict[str, Any]:
+        files = self._files(item, outcome)
+        order = {name: value for name, value in asdict(self.batch.order).items() if name not in ("path", "folder")}
+        names = ("chain", "versions", "proof", "conditions", "max_error", "nodes_before", "nodes_after", "latency")
+        return {
+            "id": item.id,
+            "kind": "graph",
+            "source": {"path": str(item.path.absolute()), "sha256": item.sha256, "size_bytes": item.size_bytes},
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            "order": order,
+            **{name: outcome.told[name] for name in names},
+        }
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        outcome = self._outcomes[item.id]
+        told = outcome.told
+        latency = told.get("latency") or {}
+        return {
+            "id": item.id,
+            "name": item.name,
+            "verdict": outcome.verdict,
+            "reason": outcome.reason,
+            "nodes_before": told.get("nodes_before"),
+            "nodes_after": told.get("nodes_after"),
+            "size_before": told.get("size_before", item.size_bytes),
+            "size_after": told.get("size_after", item.size_bytes),
+            "chain": told.get("chain", []),
+            "max_error": told.get("max_error"),
+            "latency_ratio": latency.get("ratio"),
+            "session_ratio": latency.get("session_ratio"),
+            "unreached": [one for one in told.get("conditions", []) if set(one["seen"]) != {"then", "else"}],
+            "caught": [one for one in told.get("record", []) if one["what"] != "left"],
+            "left": [one for one in told.get("record", []) if one["what"] == "left"],
+            "path": f"artifacts/{item.id}/{Path(item.name).name}" if outcome.files else None,
+            "sha256": hashlib.sha256(outcome.files["model.onnx"]).hexdigest() if outcome.files else None,
+            "seconds": round(outcome.seconds, 3),
+            "cpu_s": round(outcome.cpu_s, 3),
+            "peak_bytes": outcome.peak_bytes,
+        }
+
+    def _write(self, status: str, seconds: float) -> dict[str, Any]:
+        rows = [self._row(one) for one in self.batch.items if one.id in self._outcomes]
+        nodes = [row["nodes_after"] / row["nodes_before"] for row in rows if row["nodes_before"]]
+        ratios = [row["latency_ratio"] for row in rows if row["latency_ratio"]]
+        summary = {
+            "kind": "graph",
+            "name": self.batch.job["name"],
+            "status": status,
+            "seconds": round(seconds, 2),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "job_hash": self.batch.hash,
+            "models": rows,
+            "verdicts": dict(Counter(row["verdict"] for row in rows)),
+            "nodes_ratio": _mean(nodes),
+            "latency_ratio": _mean(ratios),
+            "cached_count": len(self._cached),
+            "environment": {**machine(), "timed_on": self.desk.where, "versions": versions()},
+        }
+        folder = self.desk.folder
+        write_json(folder.summary, summary)
+        folder.keep_artifacts([row["id"] for row in rows if row["path"]])
+        return summary
+
+
+@dataclass(frozen=True)
+class Codec:
+    """The outcomes of a task as an index of entries, one for each model: chunks come and go, models stay."""
+
+    cache: Cache
+
+    def encode(self, value: Sequence[tuple[str, Outcome]]) -> Entry:
+        for key, outcome in value:
+            if outcome.verdict not in PASSING:
+                told = {name: one for name, one in vars(outcome).items() if name != "files"}
+                self.cache.put(key, Entry(told, outcome.files))
+        return Entry({"keys": [key for key, _ in value]}, {})
+
+    def decode(self, entry: Entry) -> list[tuple[str, Outcome | None]]:
+        return [(key, outcome_of(self.cache.get(key))) for key in entry.value["keys"]]
+
+
+def outcome_of(entry: Entry | None) -> Outcome | None:
+    """An outcome from its cache entry, None where there is none."""
+    return None if entry is None else Outcome(**entry.value, files=entry.files)
+
+
+def _as_before(item: Item, outcome: Outcome) -> bool:
+    """Whether a model's external data is what a remembered outcome was made from."""
+    for one in outcome.told.get("external") or ():
+        path = item.path.parent / one["location"]
+        try:
+            if path.stat().st_size != one["size_bytes"]:
+                return False
+            if one["sha256"] is not None and hashlib.sha256(path.read_bytes()).hexdigest() != one["sha256"]:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def _mean(ratios: Sequence[float]) -> float | None:
+    """The geometric mean."""
+    return math.exp(statistics.fmean(math.log(one) for one in ratios)) if ratios else None

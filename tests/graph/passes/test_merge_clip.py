@@ -1,0 +1,22 @@
+"""Consecutive bounds."""
+
+from tests.graph.passes.proof import Example, checks
+
+TWO = "(float[n,4] x) => (float[n,4] y) <float l = {-1.0}, float h = {1.0}> { a = Relu(x)  y = Clip(a, l, h) }"
+
+FIRES = {
+    "Relu and Clip": Example(TWO, {"Clip": 1}, special=True),
+    "Max and Min": Example(TWO.replace("Relu(x)", "Max(l, x)").replace("Clip(a, l, h)", "Min(a, h)"), {"Clip": 1}),
+    "Clip and Relu": Example(TWO.replace("Relu(x)", "Clip(x, l, )").replace("Clip(a, l, h)", "Relu(a)"), {"Relu": 1}),
+    "lower bounds": Example(TWO.replace("Relu(x)", "Clip(x, l, )").replace("Clip(a, l, h)", "Max(a, h)"), {"Clip": 1}),
+}
+STAYS = {
+    "a bound that is an input": Example(TWO.replace("(float[n,4] x)", "(float[n,4] x, float h)").replace(", float h = {1.0}", "")),
+    "bounds by column": Example(TWO.replace("float h = {1.0}", "float[4] h = {1.0, 2.0, 3.0, 4.0}").replace("Clip(a, l, h)", "Min(a, h)")),
+    "used twice": Example(TWO.replace("y = Clip(a, l, h)", "b = Clip(a, l, h)  y = Sub(b, a)")),
+    "whole numbers": Example(
+        "(int32[n,4] x) => (int32[n,4] y) <int32 l = {1}, int32 h = {2}> { a = Max(x, l)  y = Min(a, h) }"
+    ),
+}  # fmt: skip
+
+test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("merge_clip", FIRES, STAYS)

@@ -1,0 +1,29 @@
+"""Consecutive layouts."""
+
+from tests.graph.passes.proof import Example, checks
+
+FIRES = {
+    "two Reshapes": Example(
+        "(float[n,12] x) => (float[n,2,6] y) <int64[3] s = {0, 3, 4}, int64[3] t = {-1, 2, 6}> "
+        "{ a = Reshape(x, s)  y = Reshape(a, t) }", {"Reshape": 1}
+    ),
+    "Squeeze and Unsqueeze": Example(
+        "(float[n,1,4] x) => (float[1,n,4] y) <int64[1] s = {1}, int64[1] t = {0}> { a = Squeeze(x, s)  y = Unsqueeze(a, t) }",
+        {"Reshape": 1},
+    ),
+    "three": Example(
+        "(float[n,4,3] x) => (float[1,n,12,1] y) <int64[1] s = {0}, int64[1] t = {-1}> "
+        "{ a = Flatten(x)  b = Unsqueeze(a, s)  y = Unsqueeze(b, t) }", {"Reshape": 1}
+    ),
+}  # fmt: skip
+STAYS = {
+    "two unknown sizes that move": Example(
+        "(float[1,n,k] x) => (float[n,k,1] y) <int64[1] s = {0}, int64[1] t = {2}> { a = Squeeze(x, s)  y = Unsqueeze(a, t) }"
+    ),
+    "used twice": Example(
+        "(float[n,12] x) => (float[n,2,6] y, float[n,3,4] z) <int64[3] s = {0, 3, 4}, int64[3] t = {-1, 2, 6}> "
+        "{ a = Reshape(x, s)  y = Reshape(a, t)  z = Neg(a) }"
+    ),
+}  # fmt: skip
+
+test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("merge_reshape", FIRES, STAYS)

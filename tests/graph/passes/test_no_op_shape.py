@@ -1,0 +1,37 @@
+"""Layouts that keep every size."""
+
+from tests.graph.passes.proof import Example, checks
+
+FIRES = {
+    "Reshape": Example(
+        "(float[n,4] x) => (float[n,4] y) <int64[2] t = {0, 4}> { a = Neg(x)  b = Reshape(a, t)  y = Abs(b) }", {"Neg": 1, "Abs": 1}
+    ),
+    "Expand": Example(
+        "(float[n,4] x) => (float[n,4] y) <int64[2] t = {1, 4}> { a = Neg(x)  b = Expand(a, t)  y = Abs(b) }", {"Neg": 1, "Abs": 1}
+    ),
+    "Flatten": Example("(float[n,4] x) => (float[n,4] y) { a = Neg(x)  b = Flatten(a)  y = Abs(b) }", {"Neg": 1, "Abs": 1}),
+    "Squeeze undone": Example(
+        "(float[n,1,4] x) => (float[n,1,4] y) <int64[1] t = {1}> { a = Squeeze(x, t)  b = Unsqueeze(a, t)  y = Abs(b) }", {"Abs": 1}
+    ),
+    "Unsqueeze undone": Example(
+        "(float[n,4] x) => (float[n,4] y) <int64[1] t = {-1}> { a = Unsqueeze(x, t)  b = Squeeze(a, t)  y = Abs(b) }", {"Abs": 1}
+    ),
+    "a mean of one": Example(
+        "(float[n,1] x) => (float[n] y) <int64[1] t = {1}> { a = Neg(x)  b = ReduceMean<keepdims = 0>(a, t)  y = Abs(b) }",
+        {"Neg": 1, "Squeeze": 1, "Abs": 1}, special=True,
+    ),
+    "a sum of one that stays": Example(
+        "(float[n,1] x) => (float[n,1] y) <int64[1] t = {-1}> { a = Neg(x)  b = ReduceSum(a, t)  y = Abs(b) }", {"Neg": 1, "Abs": 1}
+    ),
+}  # fmt: skip
+STAYS = {
+    "another layout": Example("(float[2,4] x) => (float[4,2] y) <int64[2] t = {4, 2}> { a = Neg(x)  b = Reshape(a, t)  y = Abs(b) }"),
+    "Expand of one": Example("(float[n,1] x) => (float[n,4] y) <int64[2] t = {1, 4}> { a = Neg(x)  b = Expand(a, t)  y = Abs(b) }"),
+    "an unknown size": Example("(float[n,1] x) => (float[n] y) <int64[1] t = {0}> { a = Neg(x)  b = ReduceMean<keepdims = 0>(a, t)  y = Abs(b) }"),
+    "other axes": Example(
+        "(float[1,1,4] x) => (float[1,1,4] y) <int64[1] t = {0}, int64[1] u = {2}> { a = Squeeze(x, t)  b = Unsqueeze(a, u)  y = Abs(b) }".replace("float[1,1,4] y", "float[1,4,1] y")
+    ),
+    "a norm of one": Example("(float[n,1] x) => (float[n,1] y) <int64[1] t = {1}> { a = Neg(x)  b = ReduceL2(a, t)  y = Exp(b) }"),
+}  # fmt: skip
+
+test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("no_op_shape", FIRES, STAYS)
