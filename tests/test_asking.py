@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,14 @@ def test_blocks_do_not_depend_on_where_they_are_made() -> None:
         expected(0, asking.views.block(questions.settings, X, 0, 1, slice(1024, 1300))),
         atol=1e-6,
     )
+
+
+@pytest.mark.ray
+def test_blocks_are_asked_on_ray_and_give_the_same_bytes(desk: Desk, tmp_path: Path, ray_session: str) -> None:
+    from rayopt.api import opener
+
+    questions = Questions((teacher(),), X, ViewSettings(count=2, mix=True))
+    on_ray = replace(desk, open_backend=opener(ray_session), cache=Cache(tmp_path / "other"))
+    here, there = ask(questions, desk), ask(questions, on_ray)
+    assert there.blocks_asked == 6
+    assert there.answers[0].stored[OUTPUTS].path.read_bytes() == here.answers[0].stored[OUTPUTS].path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -122,16 +123,17 @@ class DistillationObjective(nn.Module):
             layer_of(module, name).register_forward_hook(Heard(self._seen, name))
 
     def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        loss = outputs.sum() * 0
+        parts = []
         if self._alpha > 0:
-            loss = loss + self._alpha * labels_loss(outputs, targets) / self._share
+            parts.append(_times(self._alpha / self._share, labels_loss(outputs, targets)))
         if self._alpha < 1:
             for weight, answers in zip(self._weights, self._answers, strict=True):
-                loss = loss + (1 - self._alpha) * weight * self._follow(outputs, answers.at(rows), targets)
+                followed = self._follow(outputs, answers.at(rows), targets)
+                parts.append(_times((1 - self._alpha) * weight, followed))
         for pair, feature in zip(self._pairs, self.features, strict=True):
             wanted = self._answers[0].at(rows, pair.settings.teacher)
-            loss = loss + pair.settings.weight * feature(self._seen[pair.settings.student], wanted)
-        return loss
+            parts.append(pair.settings.weight * feature(self._seen[pair.settings.student], wanted))
+        return functools.reduce(torch.add, parts)
 
     def _follow(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         if targets.is_floating_point():  # quantities have no classes: the squared error is all there is
@@ -152,6 +154,11 @@ def labels_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return task_loss(outputs, targets)
     summed = F.cross_entropy(by_class(outputs), targets, ignore_index=MISSING, reduction="sum")
     return summed / targets.numel()
+
+
+def _times(factor: float, loss: Tensor) -> Tensor:
+    """The product; each operation is felt in the steps of a small student."""
+    return loss if factor == 1 else factor * loss
 
 
 def _as_rows(logits: Tensor) -> Tensor:
