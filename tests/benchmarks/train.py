@@ -35,6 +35,7 @@ import train_by_hand
 from rayopt.models.settings import ModelSettings, ModelSource
 from rayopt.models.torch_model import build, to_artifact
 from rayopt.onray import group, kept
+from rayopt.onray.processes import RAY_FOLDER
 from rayopt.onray.train import RayTrain
 from rayopt.training.learner import TaskObjective
 from rayopt.training.loop import Work
@@ -79,7 +80,7 @@ class Stopped:
     """All processes of the Ray that this one has started stand still inside of this context."""
 
     def __enter__(self) -> None:
-        self._found = [one for one in psutil.Process().children(recursive=True) if "ray" in " ".join(one.cmdline()[:3])]
+        self._found = [one for one in psutil.Process().children(recursive=True) if _is_ray(one.cmdline())]
         self._signal(signal.SIGSTOP)
 
     def __exit__(self, *error: object) -> None:
@@ -88,6 +89,10 @@ class Stopped:
     def _signal(self, number: int) -> None:
         for one in self._found:
             one.send_signal(number)
+
+
+def _is_ray(command: list[str]) -> bool:
+    return any(word.startswith("ray::") or RAY_FOLDER in word for word in command)
 
 
 def speed(rounds: int, folder: Path) -> dict[str, Any]:
