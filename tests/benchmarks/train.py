@@ -35,6 +35,7 @@ import train_by_hand
 from rayopt.models.settings import ModelSettings, ModelSource
 from rayopt.models.torch_model import build, to_artifact
 from rayopt.onray import group, kept
+from rayopt.onray.processes import RAY_FOLDER
 from rayopt.onray.train import RayTrain
 from rayopt.training.learner import TaskObjective
 from rayopt.training.loop import Work
@@ -42,7 +43,10 @@ from rayopt.training.settings import CheckpointSettings, OptimizerSettings, Trai
 from rayopt.training.source import Arrays
 
 HERE = Path(__file__).parent
-SLICES = {"cnn": {"model": "cnn", "batch": 64, "epochs": 1}, "mlp": {"model": "mlp", "batch": 64, "epochs": 10}}
+SLICES: dict[str, dict[str, Any]] = {
+    "cnn": {"model": "cnn", "batch": 64, "epochs": 1, "rows": 5000},
+    "mlp": {"model": "mlp", "batch": 64, "epochs": 10, "rows": 5000},
+}
 
 
 class Torchrun:
@@ -76,7 +80,7 @@ class Stopped:
     """All processes of the Ray that this one has started stand still inside of this context."""
 
     def __enter__(self) -> None:
-        self._found = [one for one in psutil.Process().children(recursive=True) if "ray" in " ".join(one.cmdline()[:3])]
+        self._found = [one for one in psutil.Process().children(recursive=True) if _is_ray(one.cmdline())]
         self._signal(signal.SIGSTOP)
 
     def __exit__(self, *error: object) -> None:
@@ -85,6 +89,10 @@ class Stopped:
     def _signal(self, number: int) -> None:
         for one in self._found:
             one.send_signal(number)
+
+
+def _is_ray(command: list[str]) -> bool:
+    return any(word.startswith("ray::") or RAY_FOLDER in word for word in command)
 
 
 def speed(rounds: int, folder: Path) -> dict[str, Any]:
@@ -98,6 +106,7 @@ def speed(rounds: int, folder: Path) -> dict[str, Any]:
             by_hand: Any = host.run(train_by_hand.ByHand(**asked, x=x, y=y), 2, folder, lambda metrics: None)
             with Stopped():
                 theirs = torchrun.run(asked)
+            print(f"{name}: {trained.samples_per_s:.0f} by hand {by_hand:.0f} torchrun {theirs:.0f}", file=sys.stderr)
             if number:
                 found[name].append((trained.samples_per_s, by_hand, theirs))
     torchrun.stop()
@@ -109,7 +118,7 @@ def speed(rounds: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def engine_work(model: str, batch: int, epochs: int, x: Any, y: Any, every_s: float | None = None) -> Work:
+def engine_work(model: str, batch: int, epochs: int, rows: int, x: Any, y: Any, every_s: float | None = None) -> Work:
     """The step engine's training that does what the loop by hand does."""
     factory, args = ("resnet", {}) if model == "cnn" else ("mlp", {"features": 784, "outputs": 10, "hidden": 32})
     settings = ModelSettings(factory=f"rayopt.models.zoo:{factory}", args=args)
@@ -118,8 +127,9 @@ def engine_work(model: str, batch: int, epochs: int, x: Any, y: Any, every_s: fl
         epochs=epochs, batch_size=batch, precision="fp32", layout="contiguous", keep="last",
         optimizer=OptimizerSettings(lr=0.05), checkpoint=CheckpointSettings(every_s=every_s),
     )  # fmt: skip
-    rows = Arrays(x if model == "cnn" else x.reshape(len(x), -1), y)
-    return Work(to_artifact(build(source, 0)), source, rows, TaskObjective(), train, 0)
+    x, y = x[:rows], y[:rows]
+    taken = Arrays(x if model == "cnn" else x.reshape(len(x), -1), y)
+    return Work(to_artifact(build(source, 0)), source, taken, TaskObjective(), train, 0)
 
 
 def reports(rounds: int, folder: Path) -> dict[str, Any]:
@@ -135,6 +145,7 @@ def reports(rounds: int, folder: Path) -> dict[str, Any]:
             work = engine_work(**{**SLICES["cnn"], "epochs": 2}, x=x, y=y, every_s=every_s)
             place = folder / f"{number}-{every_s}"
             rates.append(host.run(work, 2, place, lambda metrics: None).samples_per_s)
+        print(f"each second {rates[0]:.0f} without {rates[1]:.0f}", file=sys.stderr)
         pairs.append((rates[0], rates[1]))
     host.close()
     return {"one report": {"ms": ms}, "each second": _ratio(pairs)}
@@ -216,7 +227,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", default=["speed", "start", "reports"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rows", type=int, default=5000, help="of a turn; fewer where the machine is busy")
     given = parser.parse_args()
+    for asked in SLICES.values():
+        asked["rows"] = given.rows
     ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
     ray.cloudpickle.register_pickle_by_value(train_by_hand)
     results: dict[str, Any] = {"load": os.getloadavg()[0], "rounds": given.rounds}

@@ -2,7 +2,7 @@
 
     torchrun --standalone --nproc-per-node 2 train_by_hand.py FOLDER
 
-`FOLDER/go.N` holds `{"model", "batch", "epochs"}`; the answer is `FOLDER/done.N` with samples a second from the first
+`FOLDER/go.N` holds `{"model", "batch", "epochs", "rows"}`; `FOLDER/done.N` gets the samples a second from the first
 step on. `FOLDER/stop` ends it.
 """
 
@@ -71,13 +71,15 @@ class ByHand:
     model: str
     batch: int
     epochs: int
+    rows: int
     x: Any
     y: Any
 
     def run(self, seat: Any) -> float:
         torch.set_num_threads(1)
         trainer = Trainer(self.model, self.batch, seat.wrap)
-        return trainer.rate(torch.tensor(self.x), torch.tensor(self.y), self.epochs)
+        x, y = torch.tensor(self.x[: self.rows]), torch.tensor(self.y[: self.rows])
+        return trainer.rate(x, y, self.epochs)
 
 
 @dataclass
@@ -115,7 +117,7 @@ def main() -> None:
         (folder / "first").write_text(repr(time.time()))
     turn = 0
     while (asked := wait(folder, turn)) is not None:
-        x, y = data()
+        x, y = (one[: asked["rows"]] for one in data())
         rate = Trainer(asked["model"], asked["batch"]).rate(x, y, asked["epochs"])
         if dist.get_rank() == 0:
             (folder / "answer").write_text(json.dumps({"samples_per_s": rate}))
