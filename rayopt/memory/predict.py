@@ -82,11 +82,17 @@ class Predictor:
 
     def confirmed_bytes(self, rows: int, variant: Variant) -> int:
         """The peak by a trace for these very rows, with its operators tried for them too where that is not too much."""
-        known = self.known(variant)
-        if known.untraceable or known.flops_per_row * rows > LIMIT_FLOPS * 4:
-            return known.peak_bytes(rows, variant)
-        traced = self.trace(rows, variant.shape)
-        return traced.timeline.peak_bytes + known.waiting_bytes(rows, variant)
+        shape = variant.shape
+        if shape in self._known and self._known[shape].untraceable:
+            return self.peak_bytes(rows, variant)
+        try:
+            traced = self.trace(rows, shape, with_scratch=False)
+        except Exception:  # noqa: BLE001  whatever a step of anybody's does without data
+            return self.peak_bytes(rows, variant)
+        if traced.trace.flops / STEPS > LIMIT_FLOPS * 4:
+            return self.peak_bytes(rows, variant)
+        peak = timeline(traced.trace, scratch(traced.trace.calls, self.device)).peak_bytes
+        return peak + self.rehearsal.row_bytes * rows * (variant.accumulation - shape.accumulation)
 
     def trace(self, rows: int, variant: Variant, with_scratch: bool = True) -> Traced:
         """Two steps with micro-batches of `rows` rows, traced."""
