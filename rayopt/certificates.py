@@ -15,6 +15,7 @@ from rayopt.data.rows import Columns, Rows, arrays_of
 from rayopt.errors import InputError, StepError, input_error
 from rayopt.models.onnx_model import CERTIFICATE, predict_all, session
 from rayopt.records import Artifact
+from rayopt.runs.files import file_sha256
 from rayopt.runs.folder import RunFolder
 from rayopt.search import saved
 
@@ -116,12 +117,6 @@ def _verify_graphs(folder: RunFolder, summary: Mapping[str, Any]) -> list[Findin
     if not found:
         raise input_error(str(folder.path), "holds no optimised models", "give the folder of a run that made some")
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _changed(folder: Path, files: Mapping[str, str], sha256: str) -> str:

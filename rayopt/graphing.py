@@ -24,7 +24,7 @@ from rayopt.plan import Node
 from rayopt.records import Need, digest
 from rayopt.runs import journal
 from rayopt.runs.cache import Cache, Entry
-from rayopt.runs.files import copy_file, write_json
+from rayopt.runs.files import copy_file, file_sha256, write_json
 from rayopt.tasks import code_hash, versions
 
 SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
@@ -81,8 +81,7 @@ def item(name: str, path: Path) -> Item:
     """A file with the hash of its content; the external data that it names is looked at by the work itself."""
     try:
         if path.is_file():
-            with path.open("rb") as file:
-                return Item(name, path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+            return Item(name, path, file_sha256(path), path.stat().st_size)
     except OSError:
         pass
     return Item(name, path, "", 0)
@@ -149,7 +148,7 @@ class Graphing:
         keys = [self._key(one) for one in items]
         name = items[0].name + (f" and {len(items) - 1} more" if len(items) > 1 else "") + (" alone" if alone else "")
         told = [(self._key(one), str(one.path.absolute()), self.batch.limits(one)) for one in items]
-        memory = max(self.batch.limits(one).memory_bytes for one in items) + (300 << 20)
+        memory = (600 << 20) + 5 * max(one.size_bytes for one in items)
         need = Need(memory_bytes=memory, limit_s=MODEL_S * len(items))
         return Task(Node(id, attempts=1), name, self.work, (told, self.batch.order), lambda _: digest(keys), need=need)
 
@@ -285,7 +284,7 @@ def _as_before(item: Item, outcome: Outcome) -> bool:
         try:
             if path.stat().st_size != one["size_bytes"]:
                 return False
-            if one["sha256"] is not None and hashlib.sha256(path.read_bytes()).hexdigest() != one["sha256"]:
+            if one["sha256"] is not None and file_sha256(path) != one["sha256"]:
                 return False
         except OSError:
             return False

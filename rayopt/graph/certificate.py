@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rayopt.graph.child import Limits, call
 from rayopt.graph.inputs import Input, Probe, feed
 from rayopt.graph.nursery import Tell
 from rayopt.graph.sessions import open_session, run
+from rayopt.runs.files import file_sha256
 
 SAMPLED = 32  # values of each output that a certificate holds
 
@@ -38,7 +38,7 @@ def repeat(folder: Path, certificate: Mapping[str, Any], limits: Limits) -> tupl
     (name,) = [name for name in certificate["files"] if name.endswith(".onnx")]
     source = certificate["source"]
     original = Path(source["path"])
-    there = original.is_file() and hashlib.sha256(original.read_bytes()).hexdigest() == source["sha256"]
+    there = original.is_file() and file_sha256(original) == source["sha256"]
     argument = {
         "path": str(folder / name),
         "original": str(original) if there else "",

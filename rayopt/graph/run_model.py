@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.graph.child import MIB, Limits, Reply, call
-from rayopt.graph.order import Order
+from rayopt.graph.order import AGAIN, Order
 from rayopt.graph.verdicts import Refusal
 
 ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer")
@@ -37,8 +37,10 @@ def optimize_file(path: Path, order: Order | None = None, limits: Limits | None 
     """The verdict on a model file, whatever is in it; never raises for what the file is."""
     size = _size(path)
     limits = limits or limits_for(size)
+    suits = limits == limits_for(size)
     with tempfile.TemporaryDirectory(prefix="rayopt-") as folder:
-        order = replace(order or Order("", "", ALL_TOOLS), path=str(path.absolute()), folder=folder)
+        order = order or Order("", "", ALL_TOOLS)
+        order = replace(order, path=str(path.absolute()), folder=folder, size_bytes=size)
         known: dict[str, dict[str, Any]] = {}
         used = (0.0, 0.0, 0)
         for _ in range(MAX_DEATHS):
@@ -46,6 +48,10 @@ def optimize_file(path: Path, order: Order | None = None, limits: Limits | None 
             used = (used[0] + reply.seconds, used[1] + reply.cpu_s, max(used[2], reply.peak_bytes))
             if not reply.died:
                 told = dict(reply.returned)
+                if told["verdict"] == AGAIN:
+                    order = replace(order, size_bytes=told["size_bytes"])
+                    limits = limits_for(order.size_bytes) if suits else limits
+                    continue
                 files = {"model.onnx": (Path(folder) / told["sha256"]).read_bytes()} if "sha256" in told else {}
                 return Outcome(told.pop("verdict"), told.pop("reason"), told, files, *used)
             under_way = _learn(known, reply)

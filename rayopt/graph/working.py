@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from rayopt.graph.gate import Admitted, admit
 from rayopt.graph.large import Large
 from rayopt.graph.normalize import RUNTIME_OPSET, normalized, opset_of, readable
 from rayopt.graph.nursery import Tell
-from rayopt.graph.order import Order
+from rayopt.graph.order import AGAIN, Order
 from rayopt.graph.portfolio import Portfolio, State, cpu_s, load, nodes_count, read, store, usable
 from rayopt.graph.proof import Reference
 from rayopt.graph.skeleton import LARGE_BYTES
@@ -23,6 +22,7 @@ from rayopt.graph.steps import Steps
 from rayopt.graph.timing import compare
 from rayopt.graph.tools import Setting, installed
 from rayopt.graph.verdicts import Refused
+from rayopt.runs.files import file_sha256
 
 MAX_GROWTH = 1.01
 WHOLE_BYTES = 1 << 30  # what is larger is proven by its skeleton or not at all
@@ -59,6 +59,8 @@ class Work:
             except StepError as error:
                 if admitted.size_bytes > WHOLE_BYTES:
                     raise Refused("not_comparable", f"too large to be run whole, and its skeleton: {error}") from error
+        if admitted.size_bytes > 2 * order.size_bytes + (1 << 20):
+            return {"verdict": AGAIN, "reason": "", "size_bytes": admitted.size_bytes}
         model = whole(admitted)
         opened, self._face = faces.take_off(model)
         work = partial(_kept, readable, opened)
@@ -191,6 +193,6 @@ def external(admitted: Admitted, hashed: bool) -> list[dict[str, Any]]:
     found = []
     for location in sorted({one.location for one in admitted.pieces}):
         path = admitted.path.parent / location
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if hashed else None
+        sha256 = file_sha256(path) if hashed else None
         found.append({"location": location, "size_bytes": path.stat().st_size, "sha256": sha256})
     return found

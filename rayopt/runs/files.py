@@ -56,6 +56,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         write_bytes(folder / name, content)
 
 
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def copy_file(source: Path, target: Path) -> str:
     """Copies a file of any size, whole or not at all, and gives its SHA-256; raises InputError as `write_bytes`."""
     with disk_errors(target):
