@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,12 @@ from rayopt.certificates import probe
 from rayopt.engine import Desk
 from rayopt.errors import RayoptError, StepError, WorkError, input_error
 from rayopt.measure.machine import machine
+from rayopt.memory.filled import filled
 from rayopt.records import Artifact, Scores, digest
 from rayopt.runs import journal
+from rayopt.runs.cache import Entry
 from rayopt.runs.files import write_json
-from rayopt.tasks import versions
+from rayopt.tasks import code_hash, versions
 from rayopt.training.loop import Trained, Work
 from rayopt.training.seat import OneSeat
 from rayopt.training.settings import TrainSettings
@@ -42,6 +44,10 @@ class Place:
     @property
     def is_one(self) -> bool:
         return self.workers in (1, (1, 1))
+
+    @property
+    def least(self) -> int:
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
 
     @property
     def threads(self) -> int:
@@ -96,7 +102,12 @@ class Fitting:
             training.bench.seed,
             labeled(selection),
             training.bench.metric,
-            {"data": training.bench.data.sha256, "workers": training.place.workers},
+            {
+                "data": training.bench.data.sha256,
+                "code": training.bench.code,
+                "metric": training.bench.metric,
+                "workers": training.place.workers,
+            },
         )
         try:
             trained = fit(work, training.place, self._desk)
@@ -135,9 +146,24 @@ class Fitting:
 def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Trained:
     """Trains in this process, or on Ray where there are several workers or a cluster is named.
 
-    folder: for checkpoints, the run's where nothing is said. Raises StepError or WorkError where the training fails.
+    A training that was finished before, in whatever run, is not done again. folder: for checkpoints, the run's where
+    nothing is said. Raises StepError or WorkError where the training fails, InputError where its memory does not do.
     """
     folder = folder or desk.folder.checkpoints
+    key = _key(work, folder.name)
+    entry = desk.cache.get(key)
+    if entry is not None:
+        desk.watcher.note(f"{folder.name}: this training was finished before")
+        return Trained(artifact=Artifact("torch", entry.files), **entry.value)
+    settings, planned = filled(work, folder, workers=place.least)
+    trained = replace(_trained(replace(work, settings=settings), place, desk, folder), memory=planned)
+    if not trained.stopped:
+        told = {one.name: getattr(trained, one.name) for one in fields(trained) if one.name != "artifact"}
+        desk.cache.put(key, Entry(told, trained.artifact.files))
+    return trained
+
+
+def _trained(work: Work, place: Place, desk: Desk, folder: Path) -> Trained:
     told = Told(desk)
     if place.is_one and desk.where in ("local", "inprocess"):
         with threads(place.threads):
@@ -151,6 +177,13 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Tra
         return host.run(work, place.workers, folder, told)
     finally:
         host.close()
+
+
+def _key(work: Work, name: str) -> str:
+    """All that decides what a training gives, for the cache; `name` tells the trainings of one job apart."""
+    settings = work.settings.model_dump(mode="json", exclude={"checkpoint"})
+    about = [dict(work.about), settings, work.seed, work.rows.count, work.artifact.sha256, work.metric]
+    return digest(["training", name, *about, versions(), code_hash()])
 
 
 class Told:
@@ -259,6 +292,7 @@ def told_of(trained: Trained) -> dict[str, Any]:
         "precision": trained.precision,
         "layout": trained.layout,
         "probed": list(trained.probed),
+        "memory": trained.memory,
         "curve": [dict(one) for one in trained.curve],
     }
 

@@ -64,7 +64,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and how it came about: `curve` has an entry for each epoch."""
+    """A trained model and how it came about: `curve` has an entry for each epoch.
+
+    stopped: whether who was told of it has ended it before its time; memory: what was planned to keep a budget.
+    """
 
     artifact: Artifact
     curve: tuple[Mapping[str, float], ...]
@@ -76,6 +79,8 @@ class Trained:
     best_epoch: int
     resumed_at: int = 0
     probed: tuple[Mapping[str, Any], ...] = ()
+    stopped: bool = False
+    memory: Mapping[str, Any] | None = None
 
 
 class Loop:
@@ -102,6 +107,7 @@ class Loop:
         self._resumed_at = self._engine.count
         self._saved_at, self._saved_step = time.monotonic(), self._engine.count
         self._said_at = time.monotonic()
+        self._stopped = False
 
     def run(self) -> Trained:
         start = time.perf_counter()
@@ -124,6 +130,7 @@ class Loop:
             int(self._best["epoch"]) if self._best else len(self._curve),
             self._resumed_at,
             self._probed,
+            self._stopped,
         )
 
     @property
@@ -231,7 +238,8 @@ class Loop:
             told = {**progress, **entry}
             due = over or self._engine.is_sharded or self._is_due()
             stop = float(self._save(told) if due else self._tell(told, None))
-        return over or bool(from_first(stop, seat))
+        self._stopped = bool(from_first(stop, seat))
+        return over or self._stopped
 
     def _evaluated(self) -> dict[str, float]:
         """The selection split's loss and metric, the same in all workers."""
