@@ -68,7 +68,9 @@ def test_classes_that_the_model_lacks_are_a_failure_of_the_first_step(tmp_path: 
 
 def test_a_loss_that_explodes_ends_the_training(tmp_path: Path) -> None:
     data = Arrays(rows().x, rows().x.astype(np.float32)[:, :2])
-    with pytest.raises(StepError, match=r"step \d+ of 300: the loss became (nan|inf); a lower learning rate than 1e\+06"):
+    with pytest.raises(
+        StepError, match=r"step \d+ of 300: the loss became (nan|inf); a lower learning rate than 1e\+06"
+    ):
         work(data, epochs=75, optimizer={"lr": 1e6}).run(OneSeat(tmp_path))
 
 
