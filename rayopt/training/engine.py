@@ -152,8 +152,16 @@ class StepEngine:
         objective = self._learner.objective
         objective.load_state_dict(like_all(objective.state_dict(), state["objective"]))
         self.optimizer.load_state_dict(optimizer_like(self.optimizer.param_groups, state["optimizer"]))
+        self._lay_out_moments()
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load(state["average"]["kept"], state["average"]["count"])
         self.count, self.taken = state["count"], state["taken"]
+
+    def _lay_out_moments(self) -> None:
+        """The optimizer's tensors lie in memory as their parameters do: fused steps go through both by address."""
+        for parameter, state in self.optimizer.state.items():
+            for name, one in state.items():
+                if isinstance(one, Tensor) and one.shape == parameter.shape and one.stride() != parameter.stride():
+                    state[name] = torch.empty_like(parameter, dtype=one.dtype).copy_(one)
