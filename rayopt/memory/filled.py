@@ -44,6 +44,7 @@ def filled(
         kept = {"id": id, "settings": found.settings(settings).model_dump(mode="json"), "answer": found.summary}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, kept)
+        kept = json.loads(json.dumps(kept))  # the same now as when it is read again
     return TrainSettings.model_validate(kept["settings"]), kept["answer"]
 
 
