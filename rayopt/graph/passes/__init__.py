@@ -30,9 +30,9 @@ NOT_PASSES = {  # what passes share
 ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
     "failing_branch", "zero_state", "zero_times", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
-    "merge_transpose", "merge_layout", "merge_cast", "merge_clip", "merge_concat", "reduce_square", "split_slices",
-    "layer_norm", "softmax", "gelu", "hard_swish", "channel_shuffle", "affine_after", "affine_before",
-    "pad_into_conv", "gemm", "attention",
+    "merge_transpose", "merge_layout", "linear_layout", "split_layout", "merge_cast", "merge_clip", "merge_concat",
+    "reduce_square", "split_slices", "layer_norm", "softmax", "gelu", "hard_swish", "channel_shuffle",
+    "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 23, True
-needs = ("Softmax",)
+needs = ("Softmax", "Attention")
 FLOATS = (ir.DataType.FLOAT,)
 HEADS = [0, 2, 1, 3]
 
@@ -27,7 +27,41 @@ class Parts(NamedTuple):
 
 
 def apply(model: ir.Model, limits: object) -> int:
-    return sum(_apply(node) for node in facts.nodes(model) if facts.is_op(node, "MatMul"))
+    count = sum(_apply(node) for node in facts.nodes(model) if facts.is_op(node, "MatMul"))
+    found = [node for node in facts.nodes(model) if facts.is_op(node, "Attention") and len(node.outputs) == 1]
+    return count + sum(_scales(node) + _widened(node) for node in found)
+
+
+def _scales(node: ir.Node) -> int:
+    """A number on q or k that was not seen as one when the attention was made goes into its scale."""
+    count = 0
+    for place in (0, 1):
+        turned = facts.made_by(node.inputs[place], "Transpose")
+        turned = turned if turned is not None and facts.used_once(turned.outputs[0]) else None
+        holder, at = (node, place) if turned is None else (turned, 0)
+        value, scale = node.inputs[place] if turned is None else turned.inputs[0], facts.attribute(node, "scale")
+        if value is None or scale is None:
+            continue
+        inner, factor = _scaled(value)
+        if inner is not value and factor > 0:
+            holder.replace_input_with(at, inner)
+            node.attributes["scale"] = ir.AttrFloat32("scale", scale * factor)
+            rewrite.remove(value.producer() or node)
+            count += 1
+    return count
+
+
+def _widened(node: ir.Node) -> bool:
+    """An attention of four axes takes three where that is what its heads are cut from."""
+    if node.attributes.keys() != {"scale"} or any(value is None for value in node.inputs):
+        return False
+    wide = [_width(value, HEADS) for value in node.inputs[:3] if value is not None]
+    joined = _joined(node)
+    if None in wide or joined is None:
+        return False
+    heads = (facts.dims(node.inputs[0]) or (0, 0))[1]
+    attributes = {"scale": facts.attribute(node, "scale"), "q_num_heads": heads, "kv_num_heads": heads}
+    return rewrite.put(joined, "Attention", [*wide, *node.inputs[3:]], attributes)
 
 
 def _apply(node: ir.Node) -> bool:
@@ -106,17 +140,24 @@ def _full(node: ir.Node, found: Parts) -> ir.Value | None:
 def _from_width(node: ir.Node, found: Parts) -> tuple[list[ir.Value | None], int, ir.Node]:
     """Inputs, the number of heads where they are of three axes, and the node whose result is the attention's."""
     wide = [_width(found.q, HEADS), _width(found.k, [0, 2, 3, 1]), _width(found.v, HEADS)]
-    moved = facts.only_user(node.outputs[0], "Transpose")
-    joined = facts.only_user(moved.outputs[0], "Reshape") if moved is not None else None
-    if None not in wide and moved is not None and joined is not None and facts.attribute(moved, "perm") == HEADS:
-        sizes = facts.dims(moved.outputs[0]) or ()
-        if _joins(sizes, facts.dims(joined.outputs[0])):
-            return list(wide), int(sizes[2]), joined
+    joined = _joined(node)
+    heads = (facts.dims(found.q) or (0, 0))[1]
+    if None not in wide and joined is not None:
+        return list(wide), int(heads), joined
     k = facts.made_by(found.k, "Transpose")
     if k is not None and facts.attribute(k, "perm") == [0, 1, 3, 2]:
         return [found.q, k.inputs[0], found.v], 0, node
     turned = rewrite.insert(node, "Transpose", [found.k], {"perm": [0, 1, 3, 2]})
     return [found.q, turned.outputs[0], found.v], 0, node
+
+
+def _joined(node: ir.Node) -> ir.Node | None:
+    """The Reshape that puts heads together again after a Transpose."""
+    moved = facts.only_user(node.outputs[0], "Transpose")
+    joined = facts.only_user(moved.outputs[0], "Reshape") if moved is not None else None
+    if moved is None or joined is None or facts.attribute(moved, "perm") != HEADS:
+        return None
+    return joined if _joins(facts.dims(moved.outputs[0]) or (), facts.dims(joined.outputs[0])) else None
 
 
 def _width(value: ir.Value, perm: list[int]) -> ir.Value | None:

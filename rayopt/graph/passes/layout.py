@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx_ir as ir
 
-from rayopt.graph.passes import facts, symbolic
+from rayopt.graph.passes import facts, rewrite, symbolic
 
 LAYOUTS = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 Axes = list[list[int]]
@@ -82,7 +83,13 @@ def traced(nodes: list[ir.Node]) -> tuple[Atoms, Axes, Axes] | None:
     if sizes is None or 0 in sizes:
         return None
     atoms = Atoms()
-    source = axes = atoms.of(sizes)
+    source = atoms.of(sizes)
+    result = carried(atoms, source, nodes)
+    return None if result is None else (atoms, atoms.whole(source), atoms.whole(result))
+
+
+def carried(atoms: Atoms, axes: Axes, nodes: Sequence[ir.Node]) -> Axes | None:
+    """Where a chain takes the atoms of axes."""
     for node in nodes:
         after = facts.dims(node.outputs[0])
         if node.op_type == "Transpose":
@@ -93,7 +100,16 @@ def traced(nodes: list[ir.Node]) -> tuple[Atoms, Axes, Axes] | None:
             if found is None:
                 return None
             axes = found
-    return atoms, atoms.whole(source), atoms.whole(axes)
+    return atoms.whole(axes)
+
+
+def following(value: ir.Value) -> list[ir.Node]:
+    """The layouts that a value goes through, each the only user of what is before it."""
+    found: list[ir.Node] = []
+    while (user := facts.only_user(value, *LAYOUTS)) is not None and user.inputs[0] is value:
+        found.append(user)
+        value = user.outputs[0]
+    return found
 
 
 @dataclass(frozen=True)
@@ -156,3 +172,33 @@ def _cut(atoms: Atoms, source: Axes, result: Axes, at_source: bool, at_result: b
         perm,
         None if gives else tuple(_dim(atoms, axis) for axis in result),
     )
+
+
+def write(before: ir.Node, source: ir.Value, sizes: Sequence[facts.Dim], found: Plan) -> ir.Value | None:
+    """The nodes of a plan in front of another node, and their result; None where a Reshape cannot be said."""
+    middle = found.before or tuple(sizes)
+    moved = tuple(middle[axis] for axis in found.perm) if found.perm is not None else middle
+    first = symbolic.target(sizes, found.before) if found.before is not None else []
+    last = symbolic.target(moved, found.after) if found.after is not None else []
+    if first is None or last is None:
+        return None
+    value = source
+    if found.before is not None:
+        value = _made(before, "Reshape", [value, rewrite.store_ints(before, first)], {}, found.before)
+    if found.perm is not None:
+        value = _made(before, "Transpose", [value], {"perm": found.perm}, moved)
+    if found.after is not None:
+        value = _made(before, "Reshape", [value, rewrite.store_ints(before, last)], {}, found.after)
+    return value
+
+
+def _made(
+    before: ir.Node,
+    operator: str,
+    inputs: list[ir.Value | None],
+    attributes: dict[str, Any],
+    sizes: Sequence[facts.Dim],
+) -> ir.Value:
+    value = rewrite.insert(before, operator, inputs, attributes).outputs[0]
+    value.meta[facts.DIMS] = tuple(sizes)
+    return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rayopt.graph.passes import facts, layout, rewrite, symbolic
+from rayopt.graph.passes import facts, layout, rewrite
 
 opset, dims = 5, True
 needs = ("Transpose",)
@@ -27,34 +27,7 @@ def _apply(node: ir.Node) -> bool:
     if found is None or source is None:
         return False
     plan = layout.plan(*found)
-    return plan.count < len(nodes) and _write(node, source, plan)
-
-
-def _write(node: ir.Node, source: ir.Value, plan: layout.Plan) -> bool:
-    sizes = facts.dims(source)
-    middle = plan.before or sizes or ()
-    moved = tuple(middle[axis] for axis in plan.perm) if plan.perm is not None else middle
-    first = symbolic.target(sizes, plan.before) if plan.before is not None else []
-    last = symbolic.target(moved, plan.after) if plan.after is not None else []
-    if first is None or last is None:
+    if plan.count >= len(nodes):
         return False
-    value = source
-    if plan.before is not None:
-        value = _made(node, "Reshape", [value, rewrite.store_ints(node, first)], {}, plan.before)
-    if plan.perm is not None:
-        value = _made(node, "Transpose", [value], {"perm": plan.perm}, moved)
-    if plan.after is not None:
-        value = _made(node, "Reshape", [value, rewrite.store_ints(node, last)], {}, plan.after)
-    return rewrite.skip(node, value)
-
-
-def _made(
-    node: ir.Node,
-    operator: str,
-    inputs: list[ir.Value | None],
-    attributes: dict[str, object],
-    sizes: tuple[facts.Dim, ...],
-) -> ir.Value:
-    value = rewrite.insert(node, operator, inputs, attributes).outputs[0]
-    value.meta[facts.DIMS] = sizes
-    return value
+    value = layout.write(node, source, facts.dims(source) or (), plan)
+    return value is not None and rewrite.skip(node, value)

@@ -24,15 +24,21 @@ def propagate(model: ir.Model) -> None:
     """Notes better dims where a rule gives all of them, in the order of the nodes."""
     for graph in facts.graphs(model):
         for node in graph:
-            known = facts.dims(node.outputs[0]) if node.outputs else None
-            if node.domain or (known is not None and not any(isinstance(one, str) for one in known)):
-                continue
-            rule = _rule(node.op_type)
-            found = rule(node) if rule is not None and node.inputs and node.inputs[0] is not None else None
-            if found is not None and (known is None or len(known) == len(found)):
-                kept = known or found
-                merged = (old if isinstance(old, int) else new for old, new in zip(kept, found, strict=True))
-                node.outputs[0].meta[facts.DIMS] = tuple(merged)
+            for value in node.outputs[: None if node.op_type == "Split" else 1]:
+                _note(node, value)
+
+
+def _note(node: ir.Node, value: ir.Value) -> None:
+    known = facts.dims(value)
+    if node.domain or (known is not None and not any(isinstance(one, str) for one in known)):
+        return
+    if not node.inputs or node.inputs[0] is None:
+        return
+    rule = _rule(node.op_type)
+    found = _split(node, value) if node.op_type == "Split" else rule(node) if rule is not None else None
+    if found is not None and (known is None or len(known) == len(found)):
+        merged = (old if isinstance(old, int) else new for old, new in zip(known or found, found, strict=True))
+        value.meta[facts.DIMS] = tuple(merged)
 
 
 def _rule(operator: str) -> Callable[[ir.Node], Dims | None] | None:
@@ -114,7 +120,24 @@ def _concat(node: ir.Node) -> Dims | None:
     return (*first[:axis], sum(int(one) for one in widths), *first[axis + 1 :])
 
 
+def _split(node: ir.Node, value: ir.Value) -> Dims | None:
+    """The sizes of a part, where the inference says how long it is."""
+    sizes, part = facts.dims(node.inputs[0]), facts.dims(value)
+    if sizes is None or part is None or len(part) != len(sizes):
+        return None
+    axis = facts.attribute(node, "axis", 0) % len(sizes)
+    return (*sizes[:axis], part[axis], *sizes[axis + 1 :]) if isinstance(part[axis], int) else None
+
+
+def _attention(node: ir.Node) -> Dims | None:
+    q, v = facts.dims(node.inputs[0]), facts.dims(node.inputs[2])
+    if q is None or v is None or len(q) != len(v):
+        return None
+    heads = [facts.attribute(node, name) for name in ("q_num_heads", "kv_num_heads")]
+    return (*q[:-1], v[-1]) if heads[0] == heads[1] else None
+
+
 RULES: dict[str, Callable[[ir.Node], Dims | None]] = {
     "Transpose": _transpose, "Reshape": _reshape, "MatMul": _matmul, "Gemm": _gemm, "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze, "Concat": _concat,
+    "Unsqueeze": _unsqueeze, "Concat": _concat, "Attention": _attention,
 }  # fmt: skip

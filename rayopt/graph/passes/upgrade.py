@@ -5,10 +5,13 @@ Patterns are written into operators of newer opsets, and passes expect the forms
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx
-from onnx import version_converter
+from onnx import helper, version_converter
+
+SMALL_BYTES = 1024
 
 
 def raised(model: Any, target_opset: int) -> Any:
@@ -25,20 +28,34 @@ def raised(model: Any, target_opset: int) -> Any:
 
 
 def _converted(model: Any, target: int) -> Any | None:
-    """The converter's result with the weights, which it is not given: it copies them again and again."""
+    """The converter's result; it is given large weights as inputs, since it would copy them again and again."""
     small = onnx.ModelProto()
     small.CopyFrom(model)
+    inputs = {info.name for info in model.graph.input}
+    large = [one for one in model.graph.initializer if one.ByteSize() > SMALL_BYTES and one.name not in inputs]
+    names = {one.name for one in large}
+    _keep(small.graph.initializer, lambda one: one.name not in names)
+    small.graph.input.extend(helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)) for one in large)
     try:
         converted = version_converter.convert_version(small, target)
         onnx.checker.check_model(converted)
     except Exception:  # noqa: BLE001  it does not know an operator of the model
         return None
+    _keep(converted.graph.input, lambda one: one.name not in names)
+    converted.graph.initializer.extend(large)
     kept = [info.name for field in ("input", "output") for info in getattr(model.graph, field)]
     if kept != [info.name for field in ("input", "output") for info in getattr(converted.graph, field)]:
         return None
     converted.ir_version = max(model.ir_version, 8)
     for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
         setattr(converted, field, getattr(model, field))
+    converted.graph.name, converted.graph.doc_string = model.graph.name, model.graph.doc_string
     del converted.metadata_props[:]
     converted.metadata_props.extend(model.metadata_props)
     return converted
+
+
+def _keep(field: Any, wanted: Callable[[Any], bool]) -> None:
+    kept = [one for one in field if wanted(one)]
+    del field[:]
+    field.extend(kept)

@@ -18,6 +18,14 @@ FIRES = {
     "a mask": Example(MASKED.replace("[3,1,1,6] m", "[3,1,5,6] m"), {"Attention": 1, "Transpose": 1}, opset=23),
     "a mask for all tokens": Example(MASKED, {"Attention": 1, "Transpose": 1, "Expand": 1}, opset=23),
     "half the scale on each side": Example(PLAIN.split("{ a")[0] + "{ " + HALF, {"Attention": 1, "Transpose": 1}, opset=23),
+    "a scale beside it": Example(
+        "(float[3,2,5,3] q, float[3,2,6,3] k, float[3,2,6,4] v) => (float[3,2,5,4] y) <float s = {0.5}> "
+        "{ h = Mul(q, s)  l = Mul(k, s)  y = Attention<scale = 2.0>(h, l, v) }", {"Attention": 1}, opset=23,
+    ),
+    "heads of three axes beside it": Example(
+        HEADS.replace("perm = [0, 2, 3, 1]", "perm = [0, 2, 1, 3]").replace("a = MatMul(q, u)  b = Div(a, r)  c = Softmax(b)  o = MatMul(c, v)", "o = Attention<scale = 0.5>(q, u, v)"),
+        {"Attention": 1, "Neg": 1, "Abs": 1}, opset=23,
+    ),
     "cut heads": Example(HEADS, {"Attention": 1, "Neg": 1, "Abs": 1}, opset=23),
     "cut heads, turned in two": Example(
         HEADS.replace("u = Transpose<perm = [0, 2, 3, 1]>(j)", "w = Transpose<perm = [0, 2, 1, 3]>(j)  u = Transpose<perm = [0, 1, 3, 2]>(w)"),
