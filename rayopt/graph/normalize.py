@@ -56,12 +56,12 @@ def readable(model: Any) -> Any:
         inputs = inputs_of(running, converted, {})
         fed = feed(inputs, Probe(0, next(assignments(inputs))))
         wanted = onnx.reference.ReferenceEvaluator(model).run(None, fed)
+        for before, after in zip(wanted, run(running, fed), strict=True):
+            difference(before, after)
     except Refused:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
         reason = f"opset {opset_of(model)} cannot be converted: {lines[0][:150] if lines else type(error).__name__}"
         raise Refused("does_not_load", reason) from error
-    for before, after in zip(wanted, run(running, fed), strict=True):
-        difference(before, after)
     return converted

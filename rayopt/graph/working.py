@@ -39,6 +39,8 @@ def optimize(argument: dict[str, Any], tell: Tell) -> dict[str, Any]:
         return Work(order, steps).run()
     except Refused as refusal:
         return {"verdict": refusal.verdict, "reason": str(refusal)}
+    except StepError as error:
+        return {"verdict": "not_comparable", "reason": str(error)}
 
 
 class Work:

@@ -12,7 +12,7 @@ needs = ("Exp", "Softmax")
 
 def apply(model: ir.Model, limits: object) -> int:
     count = sum(_ratio(node) for node in facts.nodes(model) if facts.is_op(node, "Div"))
-    return count + sum(_flat(node) for node in facts.nodes(model) if facts.is_op(node, "Softmax"))
+    return count + sum(_restored(node) or _flat(node) for node in facts.nodes(model) if facts.is_op(node, "Softmax"))
 
 
 def _ratio(node: ir.Node) -> bool:
@@ -44,6 +44,20 @@ def _unshaped(value: ir.Value | None) -> ir.Value | None:
     """What a Reshape or Unsqueeze was made of: its result's dims say which axis it put back."""
     node = facts.made_by(value, "Reshape", "Unsqueeze")
     return node.inputs[0] if node is not None else value
+
+
+def _restored(node: ir.Node) -> bool:
+    """Over the rows of a tensor that is given back its own shape: what onnx's converter makes of the older Softmax."""
+    flat = facts.made_by(node.inputs[0], "Flatten")
+    back = facts.only_user(node.outputs[0], "Reshape")
+    if flat is None or back is None or not facts.used_once(flat.outputs[0]) or len(back.inputs) < 2:
+        return False
+    shape, rank = facts.made_by(back.inputs[1], "Shape"), facts.rank(flat.inputs[0])
+    if shape is None or shape.attributes or shape.inputs[0] is not flat.inputs[0] or not rank:
+        return False
+    if facts.attribute(flat, "axis", 1) % rank != rank - 1 or facts.attribute(node, "axis", -1) not in (-1, 1):
+        return False
+    return rewrite.put(back, "Softmax", [flat.inputs[0]], {"axis": -1})
 
 
 def _flat(node: ir.Node) -> bool:

@@ -7,12 +7,18 @@ RATIO = """(float[n,3,4] x) => (float[n,3,4] y) <int64[1] axis = {-1}>
 FLAT = "(float[2,4,1,1] x) => (float[2,4,1,1] y) <int64[4] back = {2, 4, 1, 1}> "
 FLAT += "{ f = Flatten(x)  s = Softmax(f)  y = Reshape(s, back) }"
 
+RESTORED = """(float[n,k,4] x, float[n,4,k] z) => (float[n,k,m] y) { a = MatMul(x, z)  h = Shape(a)  f = Flatten<axis = 2>(a)
+  s = Softmax(f)  r = Reshape(s, h)  y = Neg(r) }"""
+
 FIRES = {
     "last axis": Example(RATIO, {"Softmax": 1}),
     "another axis": Example(RATIO.replace("{-1}", "{1}"), {"Softmax": 1}),
+    "over rows, restored by its own shape": Example(RESTORED, {"Softmax": 1, "Neg": 1, "MatMul": 1}),
     "over a flat view": Example(FLAT, {"Softmax": 1}),
 }
 STAYS = {
+    "rows of two axes": Example(RESTORED.replace("Flatten<axis = 2>", "Flatten<axis = 1>")),
+    "restored by another shape": Example(RESTORED.replace("h = Shape(a)", "h = Shape(q)").replace("float[n,4,k] z", "float[n,4,k] z, float[n,k,k] q")),
     "axes that differ": Example(RATIO.replace("ReduceSum(e, axis)", "ReduceSum(e, other)").replace("<", "<int64[1] other = {1}, ", 1)),
     "the axis is gone": Example(
         RATIO.replace("ReduceMax(x, axis)", "ReduceMax<keepdims = 0>(x, axis)")
