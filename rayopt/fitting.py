@@ -156,7 +156,17 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Tra
         desk.watcher.note(f"{folder.name}: this training was finished before")
         return Trained(artifact=Artifact("torch", entry.files), **entry.value)
     settings, planned = filled(work, folder, workers=place.least)
-    trained = replace(_trained(replace(work, settings=settings), place, desk, folder), memory=planned)
+    work = replace(work, settings=settings)
+    probe_key = _probe_key(work, place, desk.where)
+    probed = desk.cache.get(probe_key)
+    if probed is not None:
+        work = replace(
+            work, numerics=(probed.value["precision"], probed.value["layout"], tuple(probed.value["probed"]))
+        )
+    trained = replace(_trained(work, place, desk, folder), memory=planned)
+    if probed is None:
+        names = ("precision", "layout", "probed")
+        desk.cache.put(probe_key, Entry({name: getattr(trained, name) for name in names}, {}))
     if not trained.stopped:
         told = {one.name: getattr(trained, one.name) for one in fields(trained) if one.name != "artifact"}
         desk.cache.put(key, Entry(told, trained.artifact.files))
@@ -184,6 +194,16 @@ def _key(work: Work, name: str) -> str:
     settings = work.settings.model_dump(mode="json", exclude={"checkpoint"})
     about = [dict(work.about), settings, work.seed, work.rows.count, work.artifact.sha256, work.metric]
     return digest(["training", name, *about, versions(), code_hash()])
+
+
+def _probe_key(work: Work, place: Place, where: str) -> str:
+    """All that a probe's answer may depend on but chance: the same training on the same machine takes the same one."""
+    settings = work.settings
+    step = [settings.batch_size, settings.micro_batch, settings.activation_checkpointing, settings.compile]
+    wanted = [settings.precision, settings.layout]
+    model = [work.source.settings.model_dump(mode="json"), work.about.get("code"), type(work.objective).__name__]
+    there = [place.workers, dict(place.resources or {}), place.sharding, where, machine().get("cpu")]
+    return digest(["probe", step, wanted, model, there, versions(), code_hash()])
 
 
 class Told:

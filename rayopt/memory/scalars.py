@@ -85,4 +85,4 @@ def _on_cpu(leaf: Any) -> Any:
 
 
 def _key(one: Tensor) -> int:
-    return one.untyped_storage()._cdata
+    return int(one.untyped_storage()._cdata)

@@ -33,11 +33,11 @@ class TrainingSteps:
         """What a row of the data takes."""
         return sum(one[0].numel() * one.element_size() for one in self.examples)
 
-    def open(self, module: nn.ModuleDict, rows: int, variant: Variant, watch: Watch) -> Step:
+    def open(self, module: nn.Module, rows: int, variant: Variant, watch: Watch) -> Step:
         """As `Rehearsal.open`: the micro-batches of a step are all there from its beginning, as in the loop."""
         numerics = Numerics(variant.precision, variant.layout)
         engine = StepEngine(
-            module[MODEL], module[OBJECTIVE], settings_with(self.settings, variant, None), STEPS,
+            module.get_submodule(MODEL), module.get_submodule(OBJECTIVE), settings_with(self.settings, variant, None), STEPS,
             Means(numerics, self.device),
         )  # fmt: skip
         watch(engine._learner, engine.optimizer)

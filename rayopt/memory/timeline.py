@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayopt.memory.scratch import Changes
-from rayopt.memory.trace import Trace
+from rayopt.memory.trace import Storage, Trace
 
 Deltas = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def _missing(trace: Trace, inner: Sequence[Changes]) -> Iterator[tuple[int, int]
     """
     by_birth = {one.birth: one for one in trace.storages}
     for call, changes in zip(trace.calls, inner, strict=True):
-        outs = []
+        outs: list[Storage] = []
         while (at := call.at + 1 + len(outs)) in by_birth:
             outs.append(by_birth[at])
         left = sum(changes) - sum(one.size_bytes for one in outs)

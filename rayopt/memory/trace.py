@@ -62,11 +62,11 @@ class Trace:
     moved_bytes: int = 0
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operators make while it is entered, and asks `modules` which part makes them."""
 
     def __init__(self, element_bytes: int = 1) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.phase, self.module = BACKWARD, ""
         self._block = element_bytes
@@ -136,7 +136,8 @@ class Shape:
 
 
 def _described(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    return torch.utils._pytree.tree_map(_shape_of, (args, kwargs))
+    described: tuple[Any, Any] = torch.utils._pytree.tree_map(_shape_of, (args, kwargs))
+    return described
 
 
 def _shape_of(leaf: Any) -> Any:
@@ -212,6 +213,10 @@ def watch(module: nn.Module, optimizer: torch.optim.Optimizer, tracer: Tracer) -
                 if isinstance(value, Tensor):
                     tracer.add(value, "optimizer")
 
+    def added(one: Tensor) -> None:
+        if one.grad is not None:
+            tracer.add(one.grad, "gradients")
+
     for kind, tensors in (("weights", module.parameters()), ("buffers", module.buffers())):
         for one in tensors:
             tracer.add(one, kind)
@@ -220,6 +225,6 @@ def watch(module: nn.Module, optimizer: torch.optim.Optimizer, tracer: Tracer) -
         part.register_forward_hook(leave, always_call=True)
     for parameter in module.parameters():
         if parameter.requires_grad:
-            parameter.register_post_accumulate_grad_hook(lambda one: tracer.add(one.grad, "gradients"))
+            parameter.register_post_accumulate_grad_hook(added)  # type: ignore[no-untyped-call]
     optimizer.register_step_pre_hook(begin)
     optimizer.register_step_post_hook(end)

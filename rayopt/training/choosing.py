@@ -23,7 +23,8 @@ Told = Mapping[str, Any]
 def chosen(
     found: Sequence[Any] | None, work: Work, seat: Seat, module: nn.Module, steps: int
 ) -> tuple[Numerics, tuple[Told, ...]]:
-    """The numerics and what was measured of each; found: precision, layout and measurements of the checkpoint."""
+    """The numerics and what was measured of each; found: precision, layout and measurements of the checkpoint or of
+    a training before."""
     if found is not None:
         precision, layout, told = found
         return Numerics(precision, layout), tuple(told)

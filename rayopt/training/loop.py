@@ -43,7 +43,8 @@ class Work:
     """What is to be trained: the same for every worker, and all that decides the result.
 
     selection: rows to evaluate on after each epoch, None for none; metric: a name, or the user's own
-    `package.module:function`. about: what a checkpoint must agree with to be gone on from.
+    `package.module:function`. about: what a checkpoint must agree with to be gone on from. numerics: what an earlier
+    probe of such a training has found, as `chosen` gives it; None: it is probed for.
     """
 
     artifact: Artifact
@@ -55,6 +56,7 @@ class Work:
     selection: Arrays | None = None
     metric: str = "accuracy"
     about: Mapping[str, Any] = field(default_factory=dict)
+    numerics: tuple[str, str, tuple[Mapping[str, Any], ...]] | None = None
 
     def run(self, seat: Seat) -> Trained:
         """Trains to the end, from the newest checkpoint below the seat's folder; every worker gives the same."""
@@ -93,7 +95,7 @@ class Loop:
         self._metric: Metric = find_metric(work.metric, work.source.folder, "metric")
         self._found = checkpoint.latest(seat.folder, self._about(), log.warning)
         self._module = from_artifact(work.artifact, work.source, work.seed)
-        found = None if self._found is None else self._found.state["numerics"]
+        found = work.numerics if self._found is None else self._found.state["numerics"]
         self._numerics, self._probed = chosen(found, work, seat, self._module, self._steps)
         means = Means(self._numerics, seat.device, seat.wrap)
         self._engine = StepEngine(self._module, copy.deepcopy(work.objective), settings, self._steps, means)

@@ -17,7 +17,7 @@ from rayopt.cli.commands import cli
 from rayopt.errors import InputError, WorkError
 from rayopt.watch import Silent
 
-MODEL = {"factory": "rayopt.models.zoo:mlp", "args": {"features": 64, "outputs": 10, "hidden": 16}}
+MODEL = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [8, 8]}}
 OWN = """
 import torch
 
@@ -44,6 +44,7 @@ def training_job(tmp_path: Path) -> Callable[..., Path]:
             "data": {"source": "digits"},
             "epochs": 3,
             "precision": "fp32",
+            "layout": "contiguous",
             **fields,
         }
         path = place / "train.yaml"
@@ -125,6 +126,15 @@ def test_a_training_that_was_finished_is_not_done_again(training_job: Callable[.
     assert watcher.told
 
 
+def test_a_probe_is_made_once_for_all_trainings_of_a_kind(training_job: Callable[..., Path], tmp_path: Path) -> None:
+    open_to_all = {"precision": "auto", "layout": "auto", "epochs": 1}
+    first = run(training_job(**open_to_all), tmp_path / "first")
+    second = run(training_job(**open_to_all, seed=1), tmp_path / "second")
+    assert len(first["probed"]) == 4
+    assert second["probed"] == first["probed"]
+    assert [second["precision"], second["layout"]] == [first["precision"], first["layout"]]
+
+
 def test_who_is_told_may_end_it(training_job: Callable[..., Path], tmp_path: Path) -> None:
     class Content(Silent):
         def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
@@ -136,7 +146,8 @@ def test_who_is_told_may_end_it(training_job: Callable[..., Path], tmp_path: Pat
 
 def test_an_optimizer_of_the_users_own(training_job: Callable[..., Path], tmp_path: Path) -> None:
     own = {"use": "own_optimizers:flat", "lr": 0.003, "args": {"alpha": 0.9}}
-    assert run(training_job(optimizer=own), tmp_path / "out")["metrics"]["accuracy"] > 0.8
+    curve = run(training_job(optimizer=own), tmp_path / "out")["curve"]
+    assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
     with pytest.raises(WorkError, match="own_optimizers:nothing gave int instead of a"):
         run(training_job(optimizer={"use": "own_optimizers:nothing"}), tmp_path / "wrong")
 
@@ -182,7 +193,7 @@ def test_data_without_labels_is_refused(training_job: Callable[..., Path], tmp_p
 
 
 def test_a_loss_that_becomes_infinite_ends_it_with_a_reason(training_job: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match=r"step \d+ of \d+: the loss became"):
+    with pytest.raises(WorkError, match=r"the loss became (nan|inf)"):
         run(training_job(optimizer={"lr": 1e12}), tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["status"] == "failed"
