@@ -26,7 +26,8 @@ Tell = Callable[[dict[str, Any]], None]
 IDLE_S = 60.0
 TAIL_BYTES = 2000
 IMPORTS = ("onnx", "onnx.version_converter", "onnx_ir", "onnxruntime", "onnxoptimizer", "onnxscript.optimizer",
-           "onnxslim", "onnxsim", "rayopt.graph.working")  # fmt: skip
+           "onnxscript.rewriter", "onnx.inliner", "onnxslim", "onnxsim", "rayopt.graph.passes",
+           "rayopt.graph.working")  # fmt: skip
 
 
 def main() -> None:
@@ -56,6 +57,8 @@ def _prepare() -> None:
     for name in IMPORTS:
         with contextlib.suppress(ImportError):
             __import__(name)
+    for found in pkgutil.iter_modules(sys.modules["rayopt.graph.passes"].__path__):
+        __import__(f"rayopt.graph.passes.{found.name}")
     gc.collect()
     gc.freeze()
 
