@@ -37,9 +37,12 @@ class TrainingSteps:
         """As `Rehearsal.open`: the micro-batches of a step are all there from its beginning, as in the loop."""
         numerics = Numerics(variant.precision, variant.layout)
         engine = StepEngine(
-            module.get_submodule(MODEL), module.get_submodule(OBJECTIVE), settings_with(self.settings, variant, None), STEPS,
+            module.get_submodule(MODEL),
+            module.get_submodule(OBJECTIVE),
+            settings_with(self.settings, variant, None),
+            STEPS,
             Means(numerics, self.device),
-        )  # fmt: skip
+        )
         watch(engine._learner, engine.optimizer)
         share = 1 / variant.accumulation
 
