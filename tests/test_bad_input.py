@@ -155,7 +155,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         pytest.param("a: 1\n" * 300_000, "job.yaml: is 1,500,000 bytes long; a job file has at most", id="long"),
         pytest.param(b"\x80\x02}q\x00.", "job.yaml: is not UTF-8 text (byte 0); save the file as UTF-8", id="binary"),
         pytest.param("a: !!python/name:os.system", "job.yaml:1: a: has the tag !!python/name:os.system; wr", id="tag"),
-        pytest.param("name: x", "job.yaml:1: names no `kind:`; add `kind: optimize`; known: graph", id="no kind"),
+        pytest.param("name: x", "job.yaml:1: names no `kind:`; add `kind: optimize`; known: distill", id="no kind"),
         pytest.param("kind: [optimize]", "job.yaml:1: kind: ['optimize'] is no kind; known: ", id="kind is a list"),
         pytest.param(
             "kind: os.path", "job.yaml:1: kind: 'os.path' is no kind: it lacks Job, check", id="no kind at all"

@@ -240,6 +240,8 @@ class Loop:
             told = {**progress, **entry}
             due = over or self._engine.is_sharded or self._is_due()
             stop = float(self._save(told) if due else self._tell(told, None))
+            if stop and not due:
+                self._write()
         self._stopped = bool(from_first(stop, seat))
         return over or self._stopped
 
@@ -283,6 +285,11 @@ class Loop:
 
     def _save(self, told: Mapping[str, float]) -> bool:
         """Writes a checkpoint and tells of it; gives whether to stop."""
+        path = self._write()
+        return path is not None and self._tell(told, path)
+
+    def _write(self) -> Path | None:
+        """Writes a checkpoint; gives its folder in the worker that wrote it."""
         count, engine = self._engine.count, self._engine.state()
         if not is_finite(engine["module"]):
             raise StepError(f"the weights are not finite after step {count}; {self._last_saved()}")
@@ -296,9 +303,8 @@ class Loop:
         }
         self._saved_at, self._saved_step = time.monotonic(), count
         if self._seat.rank:
-            return False
-        path = checkpoint.write(self._seat.folder, count, state, self._about())
-        return self._tell(told, path)
+            return None
+        return checkpoint.write(self._seat.folder, count, state, self._about())
 
     def _load(self, state: dict[str, Any]) -> None:
         self._engine.load(state["engine"])

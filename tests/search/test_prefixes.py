@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,7 @@ class Own(TransformerMixin, BaseEstimator):
         (make_pipeline(StandardScaler(), PCA(1, random_state=1)), True),
         ("passthrough", False),
     ],
-    ids=str,
+    ids=lambda one: re.sub(" at 0x[0-9a-fA-F]+", "", str(one)),
 )
 def test_only_what_is_certain_is_shared(transformer: Any, certain: bool) -> None:
     assert is_deterministic(transformer) is certain
