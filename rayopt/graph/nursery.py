@@ -24,6 +24,7 @@ from typing import Any
 
 Tell = Callable[[dict[str, Any]], None]
 IDLE_S = 60.0
+CHILD = "RAYOPT_GRAPH_CHILD"  # set in children alone: the same functions are called without one as well
 TAIL_BYTES = 2000
 IMPORTS = ("onnx", "onnx.version_converter", "onnx_ir", "onnxruntime", "onnxoptimizer", "onnxscript.optimizer",
            "onnxscript.rewriter", "onnx.inliner", "onnxslim", "onnxsim", "rayopt.graph.passes",
@@ -117,6 +118,7 @@ def _child(call: dict[str, Any], writing: int, said: int) -> None:
     """Never returns: does the work of one call and leaves."""
     code = 1
     try:
+        os.environ[CHILD] = "1"
         _limit(call)
         os.dup2(said, 1)
         os.dup2(said, 2)
@@ -146,7 +148,9 @@ def _limit(call: dict[str, Any]) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """From now on this process may use so many more seconds of CPU before it is ended."""
+    """From now on a child of the nursery may use so many more seconds of CPU before it is ended; others as they like."""
+    if CHILD not in os.environ:
+        return
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds), resource.RLIM_INFINITY))
 
