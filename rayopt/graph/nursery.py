@@ -148,7 +148,7 @@ def _limit(call: dict[str, Any]) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """From now on a child of the nursery may use so many more seconds of CPU before it is ended; others as they like."""
+    """From now on a child of the nursery may use so many more seconds of CPU; whoever else calls is not limited."""
     if CHILD not in os.environ:
         return
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])

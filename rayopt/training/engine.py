@@ -51,18 +51,18 @@ class StepEngine:
         self._wrapped = means.wrap(learner)
         self._called: Callable[..., Tensor] = torch.compile(self._wrapped) if settings.compile else self._wrapped
         self.scaler = means.numerics.scaler(means.device)
+        self.is_sharded = is_sharded(module)
         self.optimizer = optimizer_of(self._wrapped.parameters(), settings.optimizer, self._is_fusible())
         self._peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average = Average(module, settings.ema) if settings.ema else None
         self._zeros = Zeros(module)
         self._apart: Callable[[], Any] = getattr(self._wrapped, "no_sync", contextlib.nullcontext)
         self.count = self.taken = 0
-        self.is_sharded = is_sharded(module)
 
     def _is_fusible(self) -> bool:
-        """GPUs take all parameters at once as it is; a scaler, and sparse gradients, want the steps of their own."""
+        """GPUs take all parameters at once as it is; a scaler, sparse gradients and parts want steps of their own."""
         sparse = any(getattr(one, "sparse", False) for one in self._wrapped.modules())
-        return self.means.device.type == "cpu" and self.scaler is None and not sparse
+        return self.means.device.type == "cpu" and self.scaler is None and not (sparse or self.is_sharded)
 
     @property
     def lr(self) -> float:

@@ -120,8 +120,14 @@ def test_a_model_of_the_caller_is_trained_in_place() -> None:
 
 def of_ray(name: str) -> list[psutil.Process]:
     """The processes of this session's Ray with that title."""
-    found = psutil.Process().children(recursive=True)
-    return [one for one in found if "".join(one.cmdline()[:1]).startswith(name)]
+    return [one for one in psutil.Process().children(recursive=True) if _title(one).startswith(name)]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return "".join(process.cmdline()[:1])
+    except psutil.Error:  # it is just ending
+        return ""
 
 
 def test_more_workers_than_the_cluster_has_room_for_is_said_at_once(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_crew_that_waits_leaves_when_others_need_its_place(
     with warnings.catch_warnings():
         on_ray(search, X, Y)
     assert api.run(small_job(), tmp_path / "out", address=ray_session)["status"] == "done"
-    assert kept.take() is None
+    assert kept.take(object) is None
 
 
 def test_a_crew_that_waits_serves_the_next_search_and_leaves_when_a_task_waits(ray_session: str) -> None:
@@ -216,7 +216,7 @@ def test_a_crew_that_waits_serves_the_next_search_and_leaves_when_a_task_waits(r
     on_ray(search, X, Y)
     assert trials() == before
     assert ray.get(ray.remote(num_cpus=2)(lambda: 3).remote(), timeout=60) == 3
-    assert kept.take() is None
+    assert kept.take(object) is None
 
 
 KILLED = """
