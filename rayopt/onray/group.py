@@ -265,7 +265,9 @@ def serve(config: dict[str, Any]) -> None:
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Whether an exchange with another worker failed, and not what is done in this one."""
+    """Whether an exchange with another worker failed, and not what is done in this one; or what it was raised from."""
     import torch.distributed as dist
 
+    if error.__cause__ is not None:
+        return _is_loss(error.__cause__)
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(LOST.search(str(error))))
