@@ -160,8 +160,12 @@ def test_an_interrupt_ends_the_trials(ray_session: str) -> None:
 
     one.watch = heard = Interrupting()
     host = OnTune(ray_session)
-    with pytest.raises(KeyboardInterrupt):
-        host.run(one)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            host.run(one)
+    finally:
+        signal.signal(signal.SIGINT, before)
     host.close()
     assert 3 <= len(heard.ended) < 1000
     for thread in threading.enumerate():
