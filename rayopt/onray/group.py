@@ -6,8 +6,6 @@ Ray Train replaces workers whose process dies; what they were at is then taken u
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import re
 import secrets
 import threading
@@ -24,6 +22,7 @@ from rayopt.backend import describe
 from rayopt.errors import RayoptError, WorkError
 from rayopt.onray.nodes import Nodes
 from rayopt.onray.post import Order, Post
+from rayopt.onray.quiet import quieted
 
 LIVES = 3  # how often Ray Train starts the workers of one fit anew
 POLL_S = 0.5  # of the controller; a report's queue holds one, so that reports once a second never wait for it
@@ -163,7 +162,7 @@ class Group:
 
     def _run(self) -> None:
         try:
-            with _settings():
+            with quieted("ray.train", _settings()):
                 self._trainer.fit()
         except BaseException as error:  # noqa: BLE001 - it is raised where the group is waited for
             self.failure = error
@@ -179,9 +178,8 @@ def unwarned() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _settings() -> Iterator[None]:
-    """What Ray Train reads from the environment when it starts; what the user has set stays."""
+def _settings() -> dict[str, str]:
+    """What Ray Train reads from the environment when it starts."""
     wanted = {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
@@ -189,17 +187,7 @@ def _settings() -> Iterator[None]:
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(nodes) == 1:  # it would watch for the loss of this machine, and take two seconds of CPU from the first steps
         wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    mine = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(mine)
-    log = logging.getLogger("ray.train")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # that a worker died is told by the host
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        for name in mine:
-            os.environ.pop(name, None)
+    return wanted
 
 
 def _trainer(post: Post, shape: Shape, storage: Path) -> Any:

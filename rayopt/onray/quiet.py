@@ -1,13 +1,13 @@
-"""Ray Tune says nothing and keeps nothing of its own while the context lasts."""
+"""Ray's own libraries say nothing, and find their settings, while the context lasts."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-WANTED = {
+TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials stay in the folder in which the search was started
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -17,16 +17,23 @@ WANTED = {
 
 
 @contextlib.contextmanager
-def quiet_tune() -> Iterator[None]:
-    """What the environment says already stays as it is."""
-    mine = {name: value for name, value in WANTED.items() if name not in os.environ}
+def quieted(library: str, settings: Mapping[str, str]) -> Iterator[None]:
+    """Settings of `ray.tune` or `ray.train`, by environment variable; what the environment says already stays.
+
+    That a trial or a worker died is told by who asked for it, not by the library's log.
+    """
+    mine = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(mine)
-    log = logging.getLogger("ray.tune")
+    log = logging.getLogger(library)
     level = log.level
-    log.setLevel(logging.CRITICAL)  # that a trial died is told by the search
+    log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         log.setLevel(level)
         for name in mine:
             os.environ.pop(name, None)
+
+
+def quiet_tune() -> contextlib.AbstractContextManager[None]:
+    return quieted("ray.tune", TUNE)
