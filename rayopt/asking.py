@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.errors import WorkError
+from rayopt.models.threads import torch_threads
 from rayopt.plan import Node
 from rayopt.records import digest
 from rayopt.runs.cache import Cache, Entry
@@ -96,12 +96,8 @@ def ask(questions: Questions, desk: Desk) -> Asked:
 def answer(questions: Questions, teacher: int, view: int, block: int) -> dict[str, Array]:
     """What a teacher says of one block of a view; with one thread, for sums in another order give other bytes."""
     rows = views.block(questions.settings, questions.x, questions.seed, view, questions.blocks[block])
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         return questions.teachers[teacher].ask(rows)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _engine(questions: Questions, desk: Desk) -> Engine:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rayopt import asking, fitting
+from rayopt import asking, fitting, shipping
 from rayopt.asking import Asked, Questions
 from rayopt.data.partial import MISSING, Partial
 from rayopt.data.rows import shape_of
@@ -23,6 +23,7 @@ from rayopt.fitting import Place
 from rayopt.measure.machine import machine
 from rayopt.measure.metrics import find_metric, score
 from rayopt.models.onnx_model import MODEL
+from rayopt.models.threads import torch_threads
 from rayopt.plugins import importable
 from rayopt.records import Artifact, Scores, digest
 from rayopt.runs.files import write_json
@@ -121,17 +122,17 @@ class Distilling:
         beside, shipped = {}, {}
         if job.job["alone"] and job.rows.labeled_count:
             alone = self._train("alone", self._alone())
-            shipped[ALONE] = fitting.ship(alone, job.bench, job.hash, desk)
-            beside[ALONE] = {**shipped[ALONE], "metrics": fitting.figures(shipped[ALONE]["scores"])}
+            shipped[ALONE] = shipping.ship(alone, job.bench, job.hash, desk)
+            beside[ALONE] = {**shipped[ALONE], "metrics": shipping.figures(shipped[ALONE]["scores"])}
         trained = self._train("distilled", self._distilled(teachers, asked))
-        own = fitting.ship(trained, job.bench, job.hash, desk)
+        own = shipping.ship(trained, job.bench, job.hash, desk)
         for number, teacher in enumerate(teachers, start=1):
             name = f"teacher {number}: {teacher.name}" if len(teachers) > 1 else f"teacher {teacher.name}"
-            beside[name] = {"metrics": fitting.figures({"test": self._score(teacher)})}
+            beside[name] = {"metrics": shipping.figures({"test": self._score(teacher)})}
         desk.folder.keep_artifacts([one["id"] for one in (own, *shipped.values())])
         return {
             **fitting.told_of(trained),
-            **fitting.shown(own),
+            **shipping.shown(own),
             "beside": {name: {key: one[key] for key in _SHOWN if key in one} for name, one in beside.items()},
             "gain": self._gain(own, shipped[ALONE]) if ALONE in shipped else None,
             "blocks_asked": asked.blocks_asked,
@@ -204,7 +205,7 @@ class Distilling:
         """A teacher's scores on the test rows."""
         bench = self._job.bench
         test = labeled(bench.data["test"])
-        with fitting.threads(1):
+        with torch_threads(1):
             outputs = teacher.ask(test.x)[OUTPUTS]
         return score(find_metric(bench.metric, bench.source.folder, "metric"), bench.data.task, test.y, outputs)
 

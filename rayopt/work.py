@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayopt import methods, plugins
 from rayopt.errors import StepError
 from rayopt.models.settings import ModelSource
+from rayopt.models.threads import torch_threads
 from rayopt.records import Artifact, Latency, Scores, Step
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def run_step(step: Step, model: Artifact | Made, original: Artifact | Made | Non
         method = methods.find(step.method, step.method)
         params = method.Params.model_validate(dict(step.params))
         context = methods.Context(bench.data, bench.source, None if original is None else _made(original), bench.seed)
-        with _one_thread(method.accepts == "torch"):
+        with torch_threads(1) if method.accepts == "torch" else nullcontext():
             artifact = method.apply(_made(model), params, context)
     _check(artifact, step.method, method.gives)
     return Made(artifact, time.perf_counter() - start)
@@ -188,19 +189,3 @@ def _calls(running: Any, rows: Any, sizes: Sequence[int]) -> dict[int, _Call]:
 
 def _made(model: Artifact | Made) -> Artifact:
     return model.artifact if isinstance(model, Made) else model
-
-
-@contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
-    """One torch thread: sums in another order give other bytes, and machines differ in how many cores they have."""
-    if not wanted:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +110,24 @@ def ray_session() -> Iterator[str]:
     )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture
+def killed_after() -> Callable[[list[str], int], None]:
+    """Starts a program and kills it (SIGKILL) once it has said so often that something is done."""
+
+    def kill(command: list[str], count: int) -> None:
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ
+        )
+        assert process.stderr is not None
+        done = 0
+        for line in process.stderr:
+            done += " done: " in line
+            if done == count:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+    return kill

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,19 +162,12 @@ def test_a_search_begins_with_what_an_earlier_one_found(bowl_search: Callable[..
         run(bowl_search(direction="min", warm_start=str(tmp_path / "first")), tmp_path / "other")
 
 
-def test_a_killed_search_goes_on_and_evaluates_nothing_twice(bowl_search: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_and_evaluates_nothing_twice(
+    bowl_search: Callable[..., Path], tmp_path: Path, killed_after: Callable[[list[str], int], None]
+) -> None:
     job, out = bowl_search({"epoch_s": 0.03}, n_trials=10), tmp_path / "out"
     command = [PROGRAM, "run", str(job), "--out", str(out), "--address", "inprocess"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
-    assert process.stderr is not None
-    done = 0
-    for line in process.stderr:
-        done += " done: " in line
-        if done == 4:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    killed_after(command, 4)
     before = told(out)
     assert 4 <= len(before) < 10
     summary = run(job, out)

@@ -7,14 +7,12 @@ experiment, whose Searcher goes on from the journal.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
-import os
 import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from ray.tune.stopper import Stopper
 from rayopt.errors import WorkError
 from rayopt.onray.backend import OnRay
 from rayopt.onray.quiet import quiet_tune
+from rayopt.search.crew import deadline
 from rayopt.search.history import Observation, as_entry, from_entry
 from rayopt.search.hosts import Early, Evaluate, Flight
 from rayopt.search.parameters import key_of
@@ -225,20 +224,6 @@ def _fly(
         tune.report(plain if value is None else {**plain, STEP: step, VALUE: value})
         return value is not None and bool(ray.get(referee.judge.remote(key, step, value)))
 
-    with _deadline(deadline_s):
+    with deadline(deadline_s):  # Tune starts the trial again, which then knows how long it took
         outcome = evaluate(params, measured)
     tune.report({OUTCOME: json.dumps(outcome)})
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
-    """Ends this process if the context takes longer; Tune starts the trial again, which then knows how long it took."""
-    if seconds is None:
-        yield
-        return
-    with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()

@@ -87,7 +87,7 @@ class Hands:
         answers: Answers = []
         since = time.monotonic()
         for cell in cells:
-            with _deadline(deadline_s):
+            with deadline(deadline_s):
                 answers.append((cell.index, _portable(self._evaluator(cell))))
             if time.monotonic() - since > FLUSH_S:
                 yield answers
@@ -97,7 +97,7 @@ class Hands:
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
+def deadline(seconds: float | None) -> Iterator[None]:
     """Ends this process if the context takes longer: the timer needs no lock of Python's, which a hung C loop keeps."""
     if seconds is None:
         yield

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -226,21 +223,15 @@ def test_the_terminal_and_the_report_know_searches(search_job: Callable[..., Pat
 
 
 def test_a_killed_search_goes_on_where_it_was(
-    search_job: Callable[..., Path], points: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    search_job: Callable[..., Path],
+    points: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    killed_after: Callable[[list[str], int], None],
 ) -> None:
     smoothings = [10.0**-power for power in range(8)]
     job = search_job(estimator="slow_model:build", grid={"var_smoothing": smoothings}, cv=2)
     command = [PROGRAM, "run", str(job), "--out", str(tmp_path / "out"), "--address", "inprocess"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
-    assert process.stderr is not None
-    done = 0
-    for line in process.stderr:
-        done += " done: " in line
-        if done == 3:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    killed_after(command, 3)
     before = (tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()
     assert 3 <= len(before) < 8
     summary = run(job, tmp_path / "out")

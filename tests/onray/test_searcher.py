@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -119,7 +117,7 @@ def test_a_trial_that_hangs_is_ended_and_an_objective_that_is_not_there_ends_all
 
 @pytest.mark.ray
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(
-    bowl_search: Callable[..., Path], tmp_path: Path, ray_session: str
+    bowl_search: Callable[..., Path], tmp_path: Path, ray_session: str, killed_after: Callable[[list[str], int], None]
 ) -> None:
     job, out = bowl_search({"epoch_s": 0.1}, n_trials=8, parallel=2), tmp_path / "out"
     journal = out / "observations.jsonl"
@@ -130,16 +128,7 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(
         return [line for line in lines if line["event"] == "told"]
 
     command = [PROGRAM, "run", str(job), "--out", str(out), "--address", ray_session]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
-    assert process.stderr is not None
-    done = 0
-    for line in process.stderr:
-        done += " done: " in line
-        if done == 3:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    killed_after(command, 3)
     before = told()
     assert 3 <= len(before) < 8
     summary = api.run(job, out, address=ray_session)

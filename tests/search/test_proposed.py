@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,19 +94,12 @@ def test_fits_that_fail_are_learnt_around(job: Callable[..., Path], tmp_path: Pa
     assert summary["best_params"]["C"] > 0
 
 
-def test_a_killed_search_goes_on_from_its_journal(job: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_from_its_journal(
+    job: Callable[..., Path], tmp_path: Path, killed_after: Callable[[list[str], int], None]
+) -> None:
     path, out = job(n_trials=12), tmp_path / "out"
     command = [PROGRAM, "run", str(path), "--out", str(out), "--address", "inprocess"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
-    assert process.stderr is not None
-    done = 0
-    for line in process.stderr:
-        done += " done: " in line
-        if done == 4:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    killed_after(command, 4)
     before = [one for one in events(out) if one["event"] == "told"]
     assert 3 <= len(before) < 12  # the last one may have been told of before it was written down
     summary = run(path, out)
