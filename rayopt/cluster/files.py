@@ -92,7 +92,7 @@ def read_cluster(path: Path) -> ClusterFile:
 
     faults = faults_of(data, place)
     faults += _name_faults(data, place) + _provider_faults(data, place)
-    faults += _key_faults(data, place, path.resolve().parent)
+    faults += _key_faults(data, place)
     if faults:
         raise InputError(faults)
     return _cluster(path, data)
@@ -108,7 +108,7 @@ def _cluster(path: Path, data: dict[str, Any]) -> ClusterFile:
         head_ip=provider["head_ip"] if local else None,
         worker_ips=tuple(provider.get("worker_ips") or ()) if local else (),
         ssh_user=auth.get("ssh_user"),
-        ssh_key=_key_path(auth, path.resolve().parent),
+        ssh_key=_key_path(auth),
         ssh_proxy=auth.get("ssh_proxy_command"),
         raw=data,
     )
@@ -167,15 +167,15 @@ def _local_faults(provider: dict[str, Any], place: Any) -> list[Fault]:
     return faults
 
 
-def _key_path(auth: Mapping[str, Any], folder: Path) -> Path | None:
+def _key_path(auth: Mapping[str, Any]) -> Path | None:
     given = auth.get("ssh_private_key")
-    return folder / Path(given).expanduser() if isinstance(given, str) else None
+    return Path(given).expanduser() if isinstance(given, str) else None
 
 
-def _key_faults(data: dict[str, Any], place: Any, folder: Path) -> list[Fault]:
+def _key_faults(data: dict[str, Any], place: Any) -> list[Fault]:
     """Whether the ssh key is there, and nobody else's to read: ssh itself refuses such a key only when it is used."""
     auth = data.get("auth")
-    key = _key_path(auth, folder) if isinstance(auth, dict) else None
+    key = _key_path(auth) if isinstance(auth, dict) else None
     if key is None:
         return []
     at = place(("auth", "ssh_private_key"))

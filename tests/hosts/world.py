@@ -13,18 +13,17 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("ip", "mount", "nsenter", "setpriv", "ssh", "ssh-keygen", "rsync", "unshare", "/usr/sbin/sshd")
 NETWORK = "10.77.0"
-SHM_BYTES = 1 << 30
+SHM_BYTES = 8 << 30  # as much as is written is taken, no more
 MINE = ("setpriv", "--pdeathsig", "KILL")  # what is started so ends when these tests end, however they do
 START_S = 20.0
 
@@ -156,37 +155,45 @@ class Host:
         )
 
     def wait_ready(self) -> None:
-        assert self._unshare is not None and self._unshare.stdout is not None and self._unshare.stderr is not None
-        if self._unshare.stdout.readline() != "ready\n":
-            self._unshare.wait()
-            raise AssertionError(f"{self.name} did not start: {self._unshare.stderr.read()}")
-        pid = self._unshare.pid
+        out, _ = self._pipes()
+        process = self._unshare
+        if out.readline() != "ready\n":
+            said = process.stderr.read() if process and process.stderr else ""
+            raise AssertionError(f"{self.name} did not start: {said}")
+        pid = process.pid if process else 0
         self.init = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         self.alive = True
 
     def go(self) -> None:
-        assert self._unshare is not None and self._unshare.stdin is not None
-        self._unshare.stdin.write("go\n")
-        self._unshare.stdin.flush()
+        _, into = self._pipes()
+        into.write("go\n")
+        into.flush()
 
     def listens(self, port: int = 22) -> bool:
         """Whether something there answers on a port; asked from inside."""
-        code = f"import socket; socket.create_connection(('{self.address}', {port}), 1).close()"
-        return self.run(["/usr/bin/python3", "-S", "-c", code], check=False).returncode == 0
+        tried = self.run(["timeout", "1", "bash", "-c", f"</dev/tcp/{self.address}/{port}"], check=False)
+        return tried.returncode == 0
 
     def end(self) -> None:
         """Kills the init, and with it all that runs inside."""
         self.alive = False
-        with contextlib.suppress(ProcessLookupError):
-            if self.init:
-                os.kill(self.init, signal.SIGKILL)
-        if self._unshare is not None:
-            self._unshare.kill()
-            self._unshare.wait()
-            for stream in (self._unshare.stdin, self._unshare.stdout, self._unshare.stderr):
-                assert stream is not None
+        process, init = self._unshare, self.init
+        self._unshare, self.init = None, 0
+        if init:
+            os.kill(init, signal.SIGKILL)
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
                 with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+                    if stream is not None:
+                        stream.close()
+
+    def _pipes(self) -> tuple[IO[str], IO[str]]:
+        assert self._unshare is not None
+        assert self._unshare.stdout is not None
+        assert self._unshare.stdin is not None
+        return self._unshare.stdout, self._unshare.stdin
 
 
 SPACES = ("--net", "--pid", "--mount", "--uts", "--ipc")
@@ -307,10 +314,3 @@ def _kept() -> list[Path]:
         if not any(path.is_relative_to(other) for other in found):
             found.append(path)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
