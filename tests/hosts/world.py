@@ -22,6 +22,7 @@ from typing import IO, Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("ip", "mount", "nsenter", "setpriv", "ssh", "ssh-keygen", "rsync", "unshare", "/usr/sbin/sshd")
+NAMES = ("head", "one", "two", "client", "stranger")
 NETWORK = "10.77.0"
 SHM_BYTES = 8 << 30  # as much as is written is taken, no more
 MINE = ("setpriv", "--pdeathsig", "KILL")  # what is started so ends when these tests end, however they do
@@ -102,18 +103,26 @@ class Host:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 
-    def argv(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> list[str]:
-        """The words that run a command inside."""
+    def argv(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None = None, where: Path | None = None
+    ) -> list[str]:
+        """The words that run a command inside, in the home or the folder `where`."""
         given = [f"{key}={value}" for key, value in {**self.environment, **(env or {})}.items()]
         inside = ["env", "-i", *given, *map(str, command)]
-        return ["nsenter", f"--target={self.init}", *SPACES, f"--wdns={self.home}", *inside]
+        return ["nsenter", f"--target={self.init}", *SPACES, f"--wdns={where or self.home}", *inside]
 
     def run(
-        self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, check: bool = True, **options: Any
+        self,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        where: Path | None = None,
+        check: bool = True,
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside to its end, as `subprocess.run` does with text and both streams taken."""
         done = subprocess.run(
-            self.argv(argv, env), check=False, capture_output=True, text=True, **{"timeout": 120, **options}
+            self.argv(argv, env, where), check=False, capture_output=True, text=True, **{"timeout": 120, **options}
         )
         if check and done.returncode:
             said = f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
@@ -121,10 +130,15 @@ class Host:
         return done
 
     def popen(
-        self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **options: Any
+        self,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        where: Path | None = None,
+        **options: Any,
     ) -> subprocess.Popen[str]:
-        """Starts a command inside."""
-        return subprocess.Popen(self.argv(argv, env), text=True, **options)
+        """Starts a command inside; killing it leaves what it started inside alone."""
+        return subprocess.Popen(self.argv(argv, env, where), text=True, **options)
 
     def write(self, path: Path | str, content: str | bytes, mode: int = 0o644) -> None:
         """Writes a file inside; a relative path is one of the home's."""
@@ -200,9 +214,9 @@ SPACES = ("--net", "--pid", "--mount", "--uts", "--ipc")
 
 
 class World:
-    """A switch with hosts on it: `head`, `one`, `two` and `client` unless other names are given."""
+    """A switch with hosts on it; those of `NAMES` unless others are given."""
 
-    def __init__(self, folder: Path, names: Iterable[str] = ("head", "one", "two", "client")) -> None:
+    def __init__(self, folder: Path, names: Iterable[str] = NAMES) -> None:
         self.folder = folder
         self.hosts = {name: Host(name, f"{NETWORK}.{10 + n}", folder) for n, name in enumerate(names)}
         self._switch: subprocess.Popen[bytes] | None = None
