@@ -11,15 +11,16 @@ from typing import Any
 
 import click
 
-from rayopt.cluster.dashboard import BYTES, Dashboard, Node
+from rayopt.cluster.dashboard import BYTES, Node, Running
 from rayopt.cluster.environment import our_environment
 from rayopt.cluster.files import ClusterFile
 from rayopt.cluster.probe import probe
 from rayopt.cluster.starting import Up
-from rayopt.cluster.state import Started, read_state
+from rayopt.cluster.state import known_state, read_state
 from rayopt.cluster.stopping import down, running_on
 from rayopt.cluster.token import token_of
 from rayopt.cluster.tunnel import open_tunnel
+from rayopt.cluster.watching import look
 from rayopt.errors import input_error
 
 GIB = 1 << 30
@@ -56,43 +57,22 @@ def show_up(cluster: ClusterFile, done: Up, as_json: bool) -> bool:
 
 def show_status(cluster: ClusterFile, as_json: bool) -> bool:
     """Nodes, resources, what runs, and versions that differ."""
-    started = _started(cluster)
-    token = token_of(cluster)
-    with open_tunnel(cluster) as url:
-        dashboard = Dashboard(url, token)
-        nodes, usage, running = dashboard.nodes(), dashboard.usage(), dashboard.running()
-    found = probe(cluster, cluster.hosts, started.mark)
-    alive = {node.address for node in nodes if node.alive}
-    missing = {host: one for host, one in found.items() if alive.isdisjoint({host, *one.facts.get("addresses", ())})}
-    differing = {host: [str(d) for d in one.differences(our_environment())] for host, one in found.items()}
+    status = look(cluster)
     if as_json:
-        told = {
-            "name": cluster.name,
-            "nodes": [asdict(node) for node in nodes],
-            "usage": usage,
-            "running": [asdict(one) for one in running],
-            "missing": {
-                host: str(one.trouble.problem if one.trouble else "Ray is gone") for host, one in missing.items()
-            },
-            "differing": {host: words for host, words in differing.items() if words},
-        }
-        click.echo(json.dumps(told, indent=2))
-        return not missing
-    wanted = f" of {len(cluster.hosts)}" if cluster.hosts else ""
-    click.echo(f"{cluster.name}: {len(alive)}{wanted} nodes are there")
-    for node in nodes:
+        click.echo(json.dumps(asdict(status), indent=2))
+        return not status.missing
+    wanted = f" of {status.wanted_count}" if status.wanted_count else ""
+    click.echo(f"{status.name}: {status.alive_count}{wanted} nodes are there")
+    for node in status.nodes:
         click.echo(f"  {_node(node)}")
-    for host, one in missing.items():
-        why = one.trouble.problem if one.trouble else "is up, but Ray does not run there"
-        click.echo(f"  {host}: missing: {why}; `rayopt cluster up {cluster.path}` brings it back")
-    for host, words in differing.items():
-        if words:
-            click.echo(f"  {host}: differs: {', '.join(words)}")
-    for name, (used, total) in sorted(usage.items()):
-        if not name.startswith("node:"):
-            click.echo(f"  {name}: {_amount(name, used)} of {_amount(name, total)} taken")
-    click.echo(f"{len(running)} running" + "".join(f"\n  {one.id}: {one.status}: {one.entrypoint}" for one in running))
-    return not missing
+    for trouble in status.missing:
+        click.echo(f"  missing {trouble}")
+    for host, differences in status.differing.items():
+        click.echo(f"  {host}: differs: {', '.join(map(str, differences))}")
+    for name, amount in status.resources.items():
+        click.echo(f"  {name}: {_amount(name, amount.taken)} of {_amount(name, amount.total)} taken")
+    click.echo(f"{len(status.running)} running{_listed(status.running)}")
+    return not status.missing
 
 
 def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bool:
@@ -103,8 +83,7 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
         return True
     running = [] if yes else running_on(cluster)
     if running:
-        listed = "".join(f"\n  {one.id}: {one.status}: {one.entrypoint}" for one in running)
-        say(f"{cluster.name}: {len(running)} running:{listed}")
+        say(f"{cluster.name}: {len(running)} running:{_listed(running)}")
         if not sys.stdin.isatty():
             raise input_error(cluster.name, "something runs on the cluster", "give --yes to end it all the same")
         click.confirm("End it all the same?", abort=True, err=True)
@@ -123,7 +102,7 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
 
 def show_dashboard(cluster: ClusterFile, port: int | None) -> None:
     """The address of the dashboard from here; stays until Ctrl-C."""
-    _started(cluster)
+    known_state(cluster)
     token_of(cluster)
     with open_tunnel(cluster, port) as url:
         click.echo(f"{url}  (Ctrl-C closes it; the page asks for the token of {cluster.name}.token)")
@@ -145,12 +124,8 @@ def show_sync(cluster: ClusterFile, check: bool, say: Callable[[str], None]) -> 
     return fine
 
 
-def _started(cluster: ClusterFile) -> Started:
-    started = read_state(cluster)
-    if started is None:
-        problem = f"the cluster {cluster.name!r} was not started from here"
-        raise input_error(str(cluster.path), problem, f"start it with `rayopt cluster up {cluster.path}`")
-    return started
+def _listed(running: Iterable[Running]) -> str:
+    return "".join(f"\n  {one.id}: {one.status}: {one.entrypoint}" for one in running)
 
 
 def _node(node: Node) -> str:

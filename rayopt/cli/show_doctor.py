@@ -62,7 +62,8 @@ def findings(cluster: ClusterFile | None) -> Findings:
         _look_at_hosts(cluster, found)
     opened = {port.port for ports in found.listening.values() for port in ports if port.open}
     if opened:
-        found.firewall = firewall_lines(cluster.hosts if cluster and cluster.hosts else ["THE HOSTS"], opened)
+        hosts = cluster.hosts if cluster and cluster.hosts else ("THE HOSTS",)
+        found.firewall = firewall_lines(hosts, opened, cluster.worker_ports if cluster else None)
     return found
 
 

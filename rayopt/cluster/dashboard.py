@@ -37,6 +37,11 @@ class Running:
     entrypoint: str
 
 
+def plain_name(resource: str) -> str:
+    """A resource's name whichever way it is written: the dashboard answers `objectStoreMemory` at times."""
+    return resource.replace("_", "").lower()
+
+
 class Dashboard:
     """The dashboard at `url`, asked with the cluster's token; raises WorkError when it does not answer as it should."""
 
@@ -60,11 +65,11 @@ class Dashboard:
         ]
         return sorted(nodes, key=lambda node: (not node.head, not node.alive, node.address))
 
-    def usage(self) -> dict[str, tuple[float, float]]:
-        """How much of each resource is taken, and how much there is; empty until the cluster has counted."""
+    def taken(self) -> dict[str, float]:
+        """How much of each resource is taken, as counted in the last seconds; see `plain_name` for the keys."""
         report = self._get("/api/cluster_status")["data"]["clusterStatus"] or {}
         usage = (report.get("loadMetricsReport") or {}).get("usage") or {}
-        return {name: (float(used), float(total)) for name, (used, total) in usage.items()}
+        return {plain_name(name): float(used) for name, (used, _) in usage.items()}
 
     def running(self) -> list[Running]:
         """Jobs and drivers that have not ended."""

@@ -184,9 +184,12 @@ def _title(pid: int) -> str:
         words = [
             word.decode(errors="replace") for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if word
         ]
-        scripts = [Path(word).name for word in words[1:] if word.endswith(".py")]
+        if words and "python" in words[0]:
+            scripts = [Path(word).name for word in words[1:] if word.endswith(".py")]
+            modules = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "-m"]
+            return (modules + scripts + [Path(words[0]).name])[0]
         if words:
-            return scripts[0] if scripts and "python" in words[0] else Path(words[0].split()[0].rstrip(":")).name
+            return Path(words[0].split()[0].rstrip(":")).name
     return ""
 
 

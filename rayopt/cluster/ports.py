@@ -1,6 +1,6 @@
 """What a Ray leaves listening on a host, who may reach it and whether it asks for the token; and how to close it.
 
-Seen on Ray 2.60 with RAY_AUTH_MODE=token; tests/hosts/test_strangers.py asks each of these ports as a stranger does.
+Seen on Ray 2.60 with RAY_AUTH_MODE=token; tests/hosts/test_up.py asks each of these ports as a stranger does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RAY_NAMES = ("gcs_server", "raylet", "ray::", "dashboard.py", "monitor.py", "log_monitor.py", "agent.py")
+RAY_NAMES = ("gcs_server", "raylet", "ray::", "ray.", "dashboard.py", "monitor.py", "log_monitor.py", "agent.py")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,16 @@ def ports_of(rows: Iterable[Mapping[str, Any]]) -> list[Port]:
     return [Port(row["address"], row["port"], row["name"], row["ours"]) for row in rows]
 
 
-def firewall_lines(hosts: Sequence[str], ports: Iterable[int]) -> list[str]:
+def firewall_lines(hosts: Sequence[str], ports: Iterable[int], workers: tuple[int, int] | None) -> list[str]:
     """Rules of nftables for each host: the cluster's hosts reach one another, and nobody else reaches these ports.
 
-    `hosts` are addresses; workers listen on ports that Ray chooses, in the range that the cluster file gives.
+    `hosts` are addresses; `workers` is the range of ports that Ray's worker processes listen on while they live.
     """
     named = ", ".join(hosts)
-    numbers = ", ".join(str(one) for one in sorted(set(ports)))
+    low, high = workers or (0, 0)
+    numbers = ", ".join(str(one) for one in sorted(set(ports)) if not low <= one <= high)
+    if workers:
+        numbers += f", {low}-{high}"
     return [
         "nft add table inet rayopt",
         "nft add chain inet rayopt input '{ type filter hook input priority 0; policy accept; }'",

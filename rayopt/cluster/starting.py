@@ -20,12 +20,13 @@ from rayopt.cluster.state import Started, new_mark, only_one, read_state, write_
 from rayopt.cluster.stopping import stop_hosts
 from rayopt.cluster.token import make_token
 from rayopt.cluster.tunnel import open_tunnel
-from rayopt.errors import WorkError
+from rayopt.errors import WorkError, input_error
 
 SETUP_S = 1800.0
 START_S = 180.0
 JOIN_S = 60.0
 POLL_S = 0.2
+MIN_FREE_BYTES = 1 << 28
 
 Say = Callable[[str], None]
 
@@ -45,6 +46,7 @@ def up(cluster: ClusterFile, say: Say) -> Up:
     began = time.monotonic()
     with only_one(cluster, "rayopt cluster up"):
         before = read_state(cluster)
+        _refuse_another(cluster, before)
         mark = before.mark if before else new_mark()
         ready, missing = _prepared(cluster, mark, say)
         if cluster.hosts[0] not in ready:
@@ -55,6 +57,13 @@ def up(cluster: ClusterFile, say: Say) -> Up:
         _start_all(cluster, mark, token, ready, alive, missing, say)
         nodes = _joined(cluster, token, ready, missing)
     return Up(tuple(nodes), tuple(missing.values()), len(cluster.hosts), time.monotonic() - began)
+
+
+def _refuse_another(cluster: ClusterFile, before: Started | None) -> None:
+    """One name is one cluster: two files may not share it while one of them is up."""
+    if before is not None and before.head != cluster.hosts[0]:
+        problem = f"a cluster {before.name!r} with the head {before.head} is up, started from {before.file}"
+        raise input_error(str(cluster.path), problem, "give this one another `cluster_name:`, or end that one first")
 
 
 def _started(cluster: ClusterFile, mark: str, before: Started | None) -> Started:
@@ -77,6 +86,9 @@ def _prepared(cluster: ClusterFile, mark: str, say: Say) -> tuple[dict[str, Foun
         elif differing := one.differences(our_environment()):
             told = "has " + ", ".join(map(str, differing))
             troubles[host] = Trouble(host, told, f"run `rayopt cluster sync {cluster.path}`")
+        elif one.facts["free_bytes"] < MIN_FREE_BYTES:
+            told = f"has {one.facts['free_bytes'] >> 20} MiB free in /tmp, where Ray keeps its sessions"
+            troubles[host] = Trouble(host, told, f"free {MIN_FREE_BYTES >> 20} MiB")
         else:
             ready[host] = one
     return ready, troubles
