@@ -27,7 +27,8 @@ LISTEN = "0A"  # TCP's state in /proc/net/tcp
 
 
 def facts(mark: str, libraries: list[str]) -> dict[str, Any]:
-    """What a host has, and which processes of the marked cluster run there."""
+    """What a host has, and what of the marked cluster runs there; a node lives as long as its raylet does."""
+    ours = marked(mark) if mark else set()
     return {
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -38,7 +39,8 @@ def facts(mark: str, libraries: list[str]) -> dict[str, Any]:
         "free_bytes": _free_bytes(),
         "versions": {name: found for name in libraries if (found := version_of(name))},
         "sources": sources_of("rayopt"),
-        "marked": len(marked(mark)) if mark else 0,
+        "marked": len(ours),
+        "raylet": any(_comm(pid) == "raylet" for pid in ours),
     }
 
 
@@ -166,6 +168,13 @@ def _owners() -> dict[str, int]:
                         if target.startswith("socket:["):
                             found[target[8:-1]] = int(folder.name)
     return found
+
+
+def _comm(pid: int) -> str:
+    """The name of a process's program, as the kernel has it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def _address(text: str) -> tuple[str, int]:

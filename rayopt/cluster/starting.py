@@ -121,13 +121,13 @@ def _start_all(
     say: Say,
 ) -> None:
     """Starts the head, then all workers at once; what a broken start has left behind is ended first."""
-    idle = [host for host in ready if not _is_there(ready[host], alive)]
+    idle = [host for host, found in ready.items() if not (found.facts["raylet"] and _is_there(found, alive))]
     stale = [host for host in idle if ready[host].facts["marked"]]
     if stale:
         say(f"{cluster.name}: ending what is left of an earlier start on {', '.join(stale)}")
         stop_hosts(cluster, stale, mark)
     place = token_place(cluster)
-    kept = on_all(cluster, idle, lambda remote: ask(remote, "keep", path=place, content=token + "\n"))
+    kept = on_all(cluster, idle, lambda remote: ask(remote, "keep", path=place, content=token))
     missing.update({host: one.trouble for host, one in kept.items() if one.trouble})
 
     def start(remote: Remote) -> Trouble | None:

@@ -51,7 +51,8 @@ def look(cluster: ClusterFile) -> Status:
     alive = {node.address for node in nodes if node.alive}
     missing, differing = [], {}
     for host, found in probe(cluster, cluster.hosts, started.mark).items():
-        if alive.isdisjoint({host, *found.facts.get("addresses", ())}):
+        known = not alive.isdisjoint({host, *found.facts.get("addresses", ())})
+        if not known or (found.facts and not found.facts["raylet"]):
             missing.append(found.trouble or Trouble(host, GONE, f"run `rayopt cluster up {cluster.path}`"))
         if differences := found.differences(our_environment()):
             differing[host] = differences

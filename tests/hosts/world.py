@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-TOOLS = ("ip", "mount", "nsenter", "setpriv", "ssh", "ssh-keygen", "rsync", "unshare", "/usr/sbin/sshd")
+TOOLS = ("ip", "mount", "nft", "nsenter", "setpriv", "ssh", "ssh-keygen", "rsync", "unshare", "/usr/sbin/sshd")
 NAMES = ("head", "one", "two", "client", "stranger")
 NETWORK = "10.77.0"
 SHM_BYTES = 8 << 30  # as much as is written is taken, no more
@@ -37,7 +37,7 @@ def missing() -> str:
         return "only root makes namespaces"
     lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
     if lacking:
-        return f"not installed: {', '.join(lacking)}; apt-get install openssh-server openssh-client rsync iproute2"
+        return f"not installed: {', '.join(lacking)}; apt-get install openssh-server rsync iproute2 nftables"
     tried = subprocess.run(["unshare", *KINDS, "true"], capture_output=True, text=True, check=False)
     return tried.stderr.strip() if tried.returncode else ""
 
