@@ -22,6 +22,7 @@ from rayopt.cluster.token import make_token
 from rayopt.cluster.tunnel import open_tunnel
 from rayopt.errors import WorkError, input_error
 
+REACH_S = 30.0
 SETUP_S = 1800.0
 START_S = 180.0
 JOIN_S = 60.0
@@ -95,10 +96,12 @@ def _prepared(cluster: ClusterFile, mark: str, say: Say) -> tuple[dict[str, Foun
 
 
 def _set_up(remote: Remote) -> Trouble | None:
-    if trouble := copy_mounts(remote):
-        return Trouble(remote.host, *trouble)
+    if trouble := _trouble(remote.host, remote.run("true", timeout_s=REACH_S), "cannot be used"):
+        return trouble
+    if fault := copy_mounts(remote):
+        return Trouble(remote.host, *fault)
     command = setting_up(remote.cluster, head=is_head(remote.cluster, remote.host))
-    answer = remote.run(command or "true", timeout_s=SETUP_S if command else 30)
+    answer = remote.run(command or "true", timeout_s=SETUP_S)
     return _trouble(remote.host, answer, "the setup commands failed")
 
 

@@ -1,5 +1,5 @@
-"""What a stranger on the network does to a host, as a program: asks ports with nothing, with a wrong token, and as a web
-page elsewhere would. Reads [[port, kind, path], ...] from stdin, prints what each was answered.
+"""What a stranger on the network does to a host, as a program: asks ports with nothing, with a wrong token, and as a
+web page elsewhere would. Reads [[port, kind, path], ...] from stdin, prints what each was answered.
 """
 
 from __future__ import annotations

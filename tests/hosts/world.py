@@ -183,10 +183,10 @@ class Host:
         into.write("go\n")
         into.flush()
 
-    def listens(self, port: int = 22) -> bool:
-        """Whether something there answers on a port; asked from inside."""
-        tried = self.run(["timeout", "1", "bash", "-c", f"</dev/tcp/{self.address}/{port}"], check=False)
-        return tried.returncode == 0
+    def reaches(self, other: Host, port: int = 22) -> bool:
+        """Whether this host can connect to a port of another within a second."""
+        command = ["timeout", "1", "bash", "-c", f"</dev/tcp/{other.address}/{port}"]
+        return self.run(command, check=False).returncode == 0
 
     def end(self) -> None:
         """Kills the init, and with it all that runs inside."""
@@ -299,7 +299,7 @@ class World:
     def _wait_for_sshd(self) -> None:
         deadline = time.monotonic() + START_S
         waiting = list(self.hosts.values())
-        while waiting := [host for host in waiting if not host.listens()]:
+        while waiting := [host for host in waiting if not host.reaches(host)]:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no sshd on {waiting[0].name}")
             time.sleep(0.02)
