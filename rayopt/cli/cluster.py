@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rayopt.cli.exits import exit_codes
+from rayopt.errors import input_error
 
 FILE = click.argument("file", type=click.Path(path_type=Path), metavar="FILE.yaml")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -38,8 +39,9 @@ def cluster_validate(file: Path, probe: bool) -> None:
 
 @cluster.command("up")
 @FILE
+@click.option("--tls", is_flag=True, help="Encrypt what Ray's processes say to each other; for hosts of one's own.")
 @JSON
-def cluster_up(file: Path, as_json: bool) -> None:
+def cluster_up(file: Path, tls: bool, as_json: bool) -> None:
     """Start the cluster, or what is missing of it; exit code 0 only when every node is there."""
     with exit_codes(as_json):
         from rayopt.cli.show_cluster import show_up
@@ -48,9 +50,15 @@ def cluster_up(file: Path, as_json: bool) -> None:
         checked = read_cluster(file)
         if checked.provider == "local":
             from rayopt.cluster.starting import up
+
+            done = up(checked, _say, tls)
         else:
-            from rayopt.cluster.cloud import up
-        if not show_up(checked, up(checked, _say), as_json):
+            from rayopt.cluster.cloud import cloud_up
+
+            if tls:
+                raise input_error("--tls", "goes with the provider `local` alone", "leave it out")
+            done = cloud_up(checked, _say)
+        if not show_up(checked, done, as_json):
             sys.exit(1)
 
 

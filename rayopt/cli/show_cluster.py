@@ -90,7 +90,7 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
     if cluster.provider == "local":
         done = down(cluster, started)
     else:
-        from rayopt.cluster.cloud import down as cloud_down
+        from rayopt.cluster.cloud import cloud_down
 
         done = cloud_down(cluster)
     for host, count in done.ended.items():

@@ -21,7 +21,7 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 JOIN_S = 900.0  # machines that are bought take minutes
 
 
-def up(cluster: ClusterFile, say: Callable[[str], None]) -> Up:
+def cloud_up(cluster: ClusterFile, say: Callable[[str], None]) -> Up:
     """Runs `ray up`, and waits for the head and the least workers that the file asks for."""
     began = time.monotonic()
     with only_one(cluster, "rayopt cluster up"):
@@ -42,7 +42,7 @@ def up(cluster: ClusterFile, say: Callable[[str], None]) -> Up:
     return Up(tuple(nodes), (trouble,) if missing > 0 else (), wanted, time.monotonic() - began)
 
 
-def down(cluster: ClusterFile) -> Down:
+def cloud_down(cluster: ClusterFile) -> Down:
     """Runs `ray down`, which ends the machines that carry the cluster's name as a tag."""
     with only_one(cluster, "rayopt cluster down"):
         _ray(cluster, "down", "--yes")

@@ -11,6 +11,7 @@ from typing import Any
 
 from rayopt.cluster import on_host
 from rayopt.cluster.files import ClusterFile
+from rayopt.cluster.tls import tls_environment
 
 # A dead raylet is noticed after 6 refused questions 2 s apart, a silent one after 6 that wait 4 s each; 20 s of silence
 # are forgiven. Ray's defaults (5 questions, 3 s apart, 10 s each) take up to 65 s.
@@ -48,7 +49,7 @@ def token_place(cluster: ClusterFile) -> str:
     return f"~/.rayopt/clusters/{cluster.name}.token"
 
 
-def environment(cluster: ClusterFile, mark: str) -> dict[str, str]:
+def environment(cluster: ClusterFile, mark: str, tls: bool) -> dict[str, str]:
     """What every process of a cluster that rayopt starts has in its environment, as words of the shell."""
     return {
         on_host.MARK: mark,
@@ -56,13 +57,14 @@ def environment(cluster: ClusterFile, mark: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": token_place(cluster).replace("~", '"$HOME"', 1),
         **HEALTH,
+        **(tls_environment(cluster) if tls else {}),
     }
 
 
-def starting(cluster: ClusterFile, mark: str, head_ip: str, *, head: bool) -> str:
+def starting(cluster: ClusterFile, mark: str, *, head: bool, tls: bool = False) -> str:
     """The one shell command that starts Ray on a host; it ends when Ray runs there."""
-    words = " ".join(f"{name}={value}" for name, value in environment(cluster, mark).items())
-    lines = ["unset RAY_ADDRESS RAY_AUTH_TOKEN", f"export {words} RAY_HEAD_IP={shlex.quote(head_ip)}"]
+    words = " ".join(f"{name}={value}" for name, value in environment(cluster, mark, tls).items())
+    lines = ["unset RAY_ADDRESS RAY_AUTH_TOKEN", f"export {words} RAY_HEAD_IP={shlex.quote(cluster.hosts[0])}"]
     return in_shell(cluster, "; ".join(lines) + "; " + _joined(start_commands(cluster, head=head)))
 
 
@@ -72,15 +74,15 @@ def setting_up(cluster: ClusterFile, *, head: bool) -> str:
     return in_shell(cluster, _joined(commands)) if commands else ""
 
 
-def asking(cluster: ClusterFile, does: str, *, head: bool, **asked: Any) -> str:
-    """The one shell command that runs `on_host`, given on stdin, by the Python that Ray is started with there.
+def asking(cluster: ClusterFile, *, head: bool) -> str:
+    """The one shell command that runs the program on its stdin by the Python that Ray is started with there.
 
     That Python is the one in the first line of the program `ray`.
     """
     before, ray = _ray_program(start_commands(cluster, head=head))
     find = (
         f'ray=$(command -v {ray}); python=$(head -n 1 "$ray" 2>/dev/null | sed -n "s/^#! *//p"); '
-        f'[ -x "$python" ] || python=python3; exec "$python" - {shlex.quote(json.dumps({"do": does, **asked}))}'
+        f'[ -x "$python" ] || python=python3; exec "$python" -'
     )
     return in_shell(cluster, before + find)
 
@@ -92,9 +94,10 @@ def in_shell(cluster: ClusterFile, command: str) -> str:
     return "bash --login -i -c " + shlex.quote(f"source ~/.bashrc 2>/dev/null; {command}")
 
 
-def program() -> str:
-    """The source of `on_host`."""
-    return Path(on_host.__file__).read_text(encoding="utf-8")
+def program(does: str, **asked: Any) -> str:
+    """The source of `on_host` with a question: it may hold secrets, so it is never part of a command."""
+    source = Path(on_host.__file__).read_text(encoding="utf-8")
+    return f"{source}\n\nmain({json.dumps({'do': does, **asked})!r})\n"
 
 
 def plain(err: str) -> str:

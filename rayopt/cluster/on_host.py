@@ -1,7 +1,8 @@
 """What rayopt asks of a host, as a program that is sent there whole: the standard library alone, nothing to install.
 
-`facts` (versions, addresses, what runs of a cluster), `listening` (who listens), `keep` (a secret file), `stop` (ends
-what carries a cluster's mark, and nothing else). Reads one JSON object from argv, prints one.
+`facts` (versions, addresses, what runs of a cluster), `listening` (who listens), `keep` (secret files), `stop` (ends
+what carries a cluster's mark, and nothing else). The question comes with the program, by stdin:
+what is in argv is seen by all.
 """
 
 from __future__ import annotations
@@ -64,16 +65,20 @@ def sources_of(package: str) -> str:
     return total.hexdigest()[:12]
 
 
-def keep(path: str, content: str) -> dict[str, Any]:
-    """Writes a file for its owner alone, whole or not at all."""
-    at = Path(path).expanduser()
+def keep(files: dict[str, str]) -> dict[str, Any]:
+    """Writes files for their owner alone, each whole or not at all."""
+    for path, content in files.items():
+        _write(Path(path).expanduser(), content)
+    return {"kept": len(files)}
+
+
+def _write(at: Path, content: str) -> None:
     at.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = at.with_name(f".{at.name}.{os.getpid()}")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(content)
     aside.replace(at)
-    return {"path": str(at)}
 
 
 def stop(mark: str, remove: list[str]) -> dict[str, Any]:
@@ -205,10 +210,7 @@ def _title(pid: int) -> str:
 DOES: dict[str, Callable[..., dict[str, Any]]] = {"facts": facts, "keep": keep, "stop": stop, "listening": listening}
 
 
-def main() -> None:
-    asked = json.loads(sys.argv[1])
+def main(question: str) -> None:
+    """Answers a question; the call of this function is the last line of what is sent."""
+    asked = json.loads(question)
     print(json.dumps(DOES[asked.pop("do")](**asked)))  # noqa: T201 - the answer
-
-
-if __name__ == "__main__":
-    main()

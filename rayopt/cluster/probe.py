@@ -55,8 +55,8 @@ def is_head(cluster: ClusterFile, host: str) -> bool:
 
 def ask(remote: Remote, does: str, *, timeout_s: float = 60, **asked: Any) -> Found:
     """What `on_host` says to a question, asked by the Python that Ray is started with on that host."""
-    command = asking(remote.cluster, does, head=is_head(remote.cluster, remote.host), **asked)
-    answer = remote.run(command, given=program(), timeout_s=timeout_s)
+    command = asking(remote.cluster, head=is_head(remote.cluster, remote.host))
+    answer = remote.run(command, given=program(does, **asked), timeout_s=timeout_s)
     if answer.trouble:
         return Found(remote.host, trouble=Trouble(remote.host, answer.trouble, answer.remedy))
     if answer.code == 0:

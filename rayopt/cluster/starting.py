@@ -18,6 +18,7 @@ from rayopt.cluster.probe import Found, Trouble, ask, is_head, on_all, probe
 from rayopt.cluster.ssh import Answer, Remote
 from rayopt.cluster.state import Started, new_mark, only_one, read_state, write_state
 from rayopt.cluster.stopping import stop_hosts
+from rayopt.cluster.tls import authority, host_files, tls_place
 from rayopt.cluster.token import make_token
 from rayopt.cluster.tunnel import open_tunnel
 from rayopt.errors import WorkError, input_error
@@ -42,37 +43,44 @@ class Up:
     seconds: float
 
 
-def up(cluster: ClusterFile, say: Say) -> Up:
+def up(cluster: ClusterFile, say: Say, tls: bool = False) -> Up:
     """Starts Ray on every host of the file on which it does not run yet; raises WorkError without a head."""
     began = time.monotonic()
     with only_one(cluster, "rayopt cluster up"):
         before = read_state(cluster)
-        _refuse_another(cluster, before)
+        _refuse_another(cluster, before, tls)
         mark = before.mark if before else new_mark()
         ready, missing = _prepared(cluster, mark, say)
         if cluster.hosts[0] not in ready:
             raise WorkError("no cluster without its head: " + "; ".join(map(str, missing.values())))
         token = make_token(cluster)
-        write_state(cluster, _started(cluster, mark, before))
+        started = _started(cluster, mark, before, tls)
+        write_state(cluster, started)
         alive = _alive_already(cluster, token) if ready[cluster.hosts[0]].facts["marked"] else {}
-        _start_all(cluster, mark, token, ready, alive, missing, say)
+        _start_all(cluster, started, token, ready, alive, missing, say)
         nodes = _joined(cluster, token, ready, missing)
     return Up(tuple(nodes), tuple(missing.values()), len(cluster.hosts), time.monotonic() - began)
 
 
-def _refuse_another(cluster: ClusterFile, before: Started | None) -> None:
-    """One name is one cluster: two files may not share it while one of them is up."""
+def _refuse_another(cluster: ClusterFile, before: Started | None, tls: bool) -> None:
+    """One name is one cluster: two files may not share it while one of them is up, and it has TLS or it has not."""
     if before is not None and before.head != cluster.hosts[0]:
         problem = f"a cluster {before.name!r} with the head {before.head} is up, started from {before.file}"
         raise input_error(str(cluster.path), problem, "give this one another `cluster_name:`, or end that one first")
+    if before is not None and tls and not before.tls:
+        raise input_error(
+            str(cluster.path), "the cluster is up without TLS", "end it first, with `rayopt cluster down`"
+        )
 
 
-def _started(cluster: ClusterFile, mark: str, before: Started | None) -> Started:
+def _started(cluster: ClusterFile, mark: str, before: Started | None, tls: bool) -> Started:
     """Hosts that an earlier file named are remembered: `down` ends what runs there."""
     hosts = dict.fromkeys((*cluster.hosts, *(before.hosts if before else ())))
     since = before.since if before else time.time()
     head = cluster.hosts[0]
-    return Started(cluster.name, mark, cluster.provider, head, tuple(hosts), since, str(cluster.path.resolve()))
+    tls = tls or (before is not None and before.tls)
+    file = str(cluster.path.resolve())
+    return Started(cluster.name, mark, cluster.provider, head, tuple(hosts), since, file, tls)
 
 
 def _prepared(cluster: ClusterFile, mark: str, say: Say) -> tuple[dict[str, Found], dict[str, Trouble]]:
@@ -116,7 +124,7 @@ def _alive_already(cluster: ClusterFile, token: str) -> Mapping[str, Node]:
 
 def _start_all(
     cluster: ClusterFile,
-    mark: str,
+    started: Started,
     token: str,
     ready: Mapping[str, Found],
     alive: Mapping[str, Node],
@@ -128,14 +136,18 @@ def _start_all(
     stale = [host for host in idle if ready[host].facts["marked"]]
     if stale:
         say(f"{cluster.name}: ending what is left of an earlier start on {', '.join(stale)}")
-        stop_hosts(cluster, stale, mark)
-    place = token_place(cluster)
-    kept = on_all(cluster, idle, lambda remote: ask(remote, "keep", path=place, content=token))
+        stop_hosts(cluster, stale, started.mark)
+    secrets = {host: {token_place(cluster): token} for host in idle}
+    if started.tls:
+        for host in idle:
+            files = host_files(authority(cluster), host, ready[host].facts["addresses"])
+            secrets[host] |= {tls_place(cluster, name): content for name, content in files.items()}
+    kept = on_all(cluster, idle, lambda remote: ask(remote, "keep", files=secrets[remote.host]))
     missing.update({host: one.trouble for host, one in kept.items() if one.trouble})
 
     def start(remote: Remote) -> Trouble | None:
         say(f"{cluster.name}: starting Ray on {remote.host}")
-        command = starting(cluster, mark, cluster.hosts[0], head=is_head(cluster, remote.host))
+        command = starting(cluster, started.mark, head=is_head(cluster, remote.host), tls=started.tls)
         return _trouble(remote.host, remote.run(command, timeout_s=START_S), "Ray did not start")
 
     first = cluster.hosts[0]

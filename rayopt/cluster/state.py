@@ -31,6 +31,7 @@ class Started:
     hosts: tuple[str, ...]
     since: float
     file: str
+    tls: bool = False
 
 
 def state_path(cluster: ClusterFile) -> Path:

@@ -10,6 +10,7 @@ from rayopt.cluster.dashboard import Dashboard, Running
 from rayopt.cluster.files import ClusterFile
 from rayopt.cluster.probe import Found, Trouble, ask, on_all
 from rayopt.cluster.state import Started, drop_state, only_one
+from rayopt.cluster.tls import FILES, drop_authority, tls_place
 from rayopt.cluster.token import drop_token, token_of
 from rayopt.cluster.tunnel import open_tunnel
 from rayopt.errors import RayoptError
@@ -45,10 +46,11 @@ def down(cluster: ClusterFile, started: Started) -> Down:
         if not troubles:
             drop_state(cluster)
             drop_token(cluster)
+            drop_authority(cluster)
     return Down(ended, tuple(troubles))
 
 
 def stop_hosts(cluster: ClusterFile, hosts: Iterable[str], mark: str) -> dict[str, Found]:
     """Ends what carries the mark on some hosts, and removes the token there."""
-    remove = [token_place(cluster)]
+    remove = [token_place(cluster), *(tls_place(cluster, name) for name in FILES.values())]
     return on_all(cluster, hosts, lambda remote: ask(remote, "stop", mark=mark, remove=remove))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_commands_see_the_mark_the_token_and_the_head(tmp_path: Path, monkeypatc
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
     shown = "worker_start_ray_commands: [export MORE=1; env]\n"
     done = subprocess.run(
-        ["bash", "-c", starting(cluster(tmp_path, shown), "abc", "10.0.0.1", head=False)],
+        ["bash", "-c", starting(cluster(tmp_path, shown), "abc", head=False)],
         capture_output=True,
         text=True,
         check=True,
@@ -77,7 +78,7 @@ def test_commands_see_the_mark_the_token_and_the_head(tmp_path: Path, monkeypatc
 
 def test_the_first_command_that_fails_ends_it(tmp_path: Path) -> None:
     shown = "worker_start_ray_commands: [echo one, 'false; ', echo two]\n"
-    command = starting(cluster(tmp_path, shown), "abc", "x", head=False)
+    command = starting(cluster(tmp_path, shown), "abc", head=False)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "one\n")
 
@@ -96,9 +97,30 @@ def test_questions_are_answered_by_the_python_that_ray_has(tmp_path: Path, words
     ray.write_text(f"#!{sys.executable}\n")
     ray.chmod(0o755)
     found = cluster(tmp_path, f"head_start_ray_commands: ['{words.format(ray=ray)}']\n", head="127.0.0.1")
-    command = asking(found, "facts", head=True, mark="", libraries=["ray"])
-    done = subprocess.run(["bash", "-c", command], input=program(), capture_output=True, text=True, check=True)
+    command = asking(found, head=True)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        input=program("facts", mark="", libraries=["ray"]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(done.stdout)["executable"] == sys.executable
+
+
+def test_secrets_are_in_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `ps` would show, here and there."""
+    seen: list[list[str]] = []
+
+    def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        seen.append(argv)
+        assert b"the secret" in options["input"]
+        return subprocess.CompletedProcess(argv, 0, b'{"kept": 1}', b"")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert ask(Remote(cluster(tmp_path), "10.0.0.1"), "keep", files={"~/token": "the secret"}).facts == {"kept": 1}
+    assert len(seen) == 1
+    assert not [word for word in seen[0] if "secret" in word]
 
 
 def test_a_host_without_python_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from rayopt.cluster import on_host
+from rayopt.cluster.commands import program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="hosts of a cluster run Linux")
 
@@ -76,11 +77,11 @@ def test_only_the_marked_are_ended(
 def test_a_secret_is_its_owner_s(tmp_path: Path) -> None:
     path = tmp_path / "below" / "token"
     for content in ("first", "second"):
-        on_host.keep(str(path), content)
+        on_host.keep({str(path): content, str(path.with_name("other")): "x"})
         assert path.read_text() == content
         assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(path.parent.iterdir()) == [path.with_name("other"), path]
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -99,17 +100,14 @@ def test_listening_ports_are_those_that_psutil_sees(family: socket.AddressFamily
 
 
 def test_it_runs_as_a_program_of_its_own_with_the_standard_library_alone() -> None:
-    source = Path(on_host.__file__).read_text()
-    asked = json.dumps({"do": "facts", "mark": "", "libraries": ["ray", "nothing-of-that-name"]})
-    done = subprocess.run([sys.executable, "-I", "-", asked], input=source, capture_output=True, text=True, check=True)
+    source = program("facts", mark="", libraries=["ray", "nothing-of-that-name", "'\"\\"])
+    done = subprocess.run([sys.executable, "-I", "-"], input=source, capture_output=True, text=True, check=True)
     facts = json.loads(done.stdout)
     assert facts["python"] == platform.python_version()
     assert list(facts["versions"]) == ["ray"]
     assert facts["memory_bytes"] == psutil.virtual_memory().total
     assert "127.0.0.1" in facts["addresses"]
-    bare = subprocess.run(
-        [sys.executable, "-I", "-S", "-", asked], input=source, capture_output=True, text=True, check=True
-    )
+    bare = subprocess.run([sys.executable, "-I", "-S", "-"], input=source, capture_output=True, text=True, check=True)
     assert json.loads(bare.stdout)["versions"] == {}
 
 
