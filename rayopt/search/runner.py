@@ -58,6 +58,8 @@ class Runner:
             self._progress.note(self._told())
         for hire in self._hires.values():
             hire.close()
+        if RAY in self._hires:
+            self._hires[RAY].wait()
         self._hires.clear()
 
     def _count(self, book: Book) -> None:
