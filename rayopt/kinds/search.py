@@ -1,6 +1,6 @@
 """The kind `search`: an estimator and a grid or space in; the best parameters out, with scikit-learn's answers.
 
-Or another job and a space over its fields in (`rayopt.inner`); the fields out with which it comes out best.
+Or another job and a space over its fields in (`rayopt.searching.inner`); the fields out with which it comes out best.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rayopt import inner, plugins
+from rayopt import plugins
 from rayopt.data import settings as data_settings
 from rayopt.data.settings import DataSettings
 from rayopt.errors import Fault, InputError, did_you_mean, input_error
@@ -20,13 +20,14 @@ from rayopt.search.goals import Bound, Goal
 from rayopt.search.recipe import Part, Recipe
 from rayopt.search.rungs import EarlyStop
 from rayopt.search.stopping import Stop
+from rayopt.searching import inner
 from rayopt.spec import Document, Settings, validate
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
     from rayopt.runs.cache import Cache
-    from rayopt.searching import Search
-    from rayopt.trials import JobSearch
+    from rayopt.searching.jobs import JobSearch
+    from rayopt.searching.search import Search
 
 OWN_STRATEGIES = ("grid", "halving", "random")
 CONFIRM = "make it smaller, use `strategy: random`, or confirm it: --set confirm_large=true"
@@ -166,14 +167,14 @@ def _strategies() -> list[str]:
 def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
     """Makes the estimator and loads the data, or what the searched job names; raises InputError with all faults."""
     if job.job is not None:
-        from rayopt.trials import prepare as prepare_jobs
+        from rayopt.searching.jobs import prepare as prepare_jobs
 
         return prepare_jobs(job, document, cache, read_job)
     from rayopt.data.sources import arrays
     from rayopt.search.rows import Rows, check_rows, check_use, rows_of
     from rayopt.search.space import Space
     from rayopt.search.warmth import warmed
-    from rayopt.searching import Search
+    from rayopt.searching.search import Search
     from rayopt.tasks import sources
 
     faults: list[Fault] = []
@@ -214,8 +215,8 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
 
 def run(search: Search | JobSearch, desk: Desk) -> dict[str, Any]:
     """Searches and returns the summary; raises WorkError when no candidate could be scored."""
-    from rayopt.searching import Searching
-    from rayopt.trials import JobSearch, Trials
+    from rayopt.searching.jobs import JobSearch, Trials
+    from rayopt.searching.run import Searching
 
     if isinstance(search, JobSearch):
         return Trials(search, desk).run()

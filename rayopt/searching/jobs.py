@@ -11,9 +11,7 @@ from typing import Any
 
 from rayopt.engine import Desk
 from rayopt.errors import RayoptError, WorkError
-from rayopt.inner import ReadJob, filled, first_point, inner_document
 from rayopt.measure.machine import machine
-from rayopt.proposing import aim_of, asking_of, early_of
 from rayopt.records import digest
 from rayopt.runs import journal
 from rayopt.runs.cache import Cache
@@ -25,9 +23,11 @@ from rayopt.search.hosts import Flight, InTurn
 from rayopt.search.importance import importance
 from rayopt.search.space import Params, Space
 from rayopt.search.warmth import warmed
+from rayopt.searching.inner import ReadJob, filled, first_point, inner_document
+from rayopt.searching.proposing import aim_of, asking_of, early_of
+from rayopt.searching.trial import JobTrial, trial_id
 from rayopt.spec import Document
 from rayopt.tasks import versions
-from rayopt.trial import JobTrial, trial_id
 
 
 def prepare(job: Any, document: Document, cache: Cache, read_job: ReadJob) -> JobSearch:

@@ -11,13 +11,13 @@ from typing import Any
 from rayopt.backend import InProcess, describe
 from rayopt.engine import Desk
 from rayopt.errors import InputError, did_you_mean
-from rayopt.inner import ReadJob, filled
 from rayopt.records import digest
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.search.goals import Aim
 from rayopt.search.hosts import Measured, Outcome
 from rayopt.search.space import Params
+from rayopt.searching.inner import ReadJob, filled
 from rayopt.spec import Document
 from rayopt.tasks import versions
 from rayopt.watch import Silent, logging_to
