@@ -50,7 +50,8 @@ class Job(JobSettings):
     `grid` is for `grid`, `halving` and `random` (n_trials points drawn from its lists), `space` for all other
     strategies. `groups` and `sample_weight` name columns of the data: for the splitter, and for the fits. All rows
     of the data take part in `cv`, but for the share `test`, which grades the best one once. `job` is a job file or
-    a job: the space is over its dotted fields, `objective` a dotted name of its summary.
+    a job: the space is over its dotted fields, `objective` a dotted name of its summary. Of an estimator `objective`
+    and `constraints` name metrics of `scoring`, `fit_time` and `score_time` (seconds of a fold).
     """
 
     estimator: Recipe | None = None
@@ -107,7 +108,7 @@ def check(job: Job, document: Document) -> list[Fault]:
     if job.job is not None:
         return inner.check(job, document, read_job)
     faults = recipe.check(job.parts, document, ("estimator",)) + data_settings.check(job.rows, document)
-    faults += _strategy_faults(job, document)
+    faults += _strategy_faults(job, document) + _aim_faults(job, document)
     if job.grid is not None:
         confirmed = job.confirm_large or job.strategy == "random"
         faults += checks.check_grid(job.grid, document.place(("grid",)), confirmed, CONFIRM)
@@ -115,10 +116,30 @@ def check(job: Job, document: Document) -> list[Fault]:
         faults += _space_faults(job, document)
     if isinstance(job.cv, int) and job.cv < 2:
         faults.append(document.fault(("cv",), f"{job.cv} folds are too few", "give at least 2"))
-    if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True:
-        remedy = f"add `refit:` with one of {', '.join(job.scoring)}, or `refit: false`"
+    if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True and job.objective is None:
+        remedy = f"add `objective:` or `refit:` with one of {', '.join(job.scoring)}, or `refit: false`"
         faults.append(document.fault(("refit",), "does not say which of several metrics decides", remedy))
     return faults
+
+
+def _aim_faults(job: Job, document: Document) -> list[Fault]:
+    """Whether objectives and bounds are of what is measured, and can be kept."""
+    goals = [] if job.objective is None else [job.objective] if isinstance(job.objective, str) else job.objective
+    names = [(("objective",), goal if isinstance(goal, str) else goal.metric) for goal in goals]
+    names += [(("constraints",), name) for name in job.constraints]
+    known = [*checks.metric_names(job.scoring), *checks.TIMES]
+    faults = [
+        document.fault(place, f"{name!r} is not measured", f"{did_you_mean(name, known)}; add metrics to `scoring:`")
+        for place, name in names
+        if name not in known
+    ]
+    if (goals or job.constraints) and job.strategy == "halving":
+        faults.append(
+            document.fault(("strategy",), "`halving` decides by one score", "take `grid`, `random` or `bayes`")
+        )
+    if goals and isinstance(job.refit, str):
+        faults.append(document.fault(("refit",), "names a metric beside `objective:`", "leave it out"))
+    return faults + inner.bound_faults(job, document) + inner.direction_faults(job, document)
 
 
 def _strategy_faults(job: Job, document: Document) -> list[Fault]:
@@ -154,6 +175,7 @@ def _space_faults(job: Job, document: Document) -> list[Fault]:
         Space.from_settings(job.space or {}, lambda at: document.place(("space", *at)))
     except InputError as error:
         faults += error.faults
+    faults += inner.aim_faults(job, strategy, document.place(("strategy",)))
     return faults + validate(strategy.Options, job.options, document, ("options",))[1]
 
 

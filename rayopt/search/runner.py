@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rayopt.search.book import HERE, Book
-from rayopt.search.cells import Result, read
+from rayopt.search.cells import Result, read, scikit_learns
 from rayopt.search.hire import Hire
 from rayopt.search.means import Growth, Means, Progress
 from rayopt.search.round import RAY, Round
@@ -50,7 +50,7 @@ class Runner:
                 now.run()
         finally:
             self._count(book)
-        return [book.results[cell.index] for cell in cells]
+        return [scikit_learns(book.results[cell.index]) for cell in cells]
 
     def close(self) -> None:
         """Sends everybody home, and says who has done how much."""

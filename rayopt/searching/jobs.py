@@ -100,7 +100,7 @@ class Trials:
             raise
         seen = self._asking.observations
         if self._search.aim.best(seen) is None:
-            reason = _hopeless(seen, self._search.aim)
+            reason = self._search.aim.hopeless(seen)
             self._write("failed", reason)
             raise WorkError(reason)
         return self._write("done")
@@ -242,15 +242,6 @@ class Trials:
         for trial in self._desk.folder.trials.iterdir() if self._desk.folder.trials.is_dir() else ():
             if trial.name not in wanted:
                 RunFolder(trial).keep_artifacts([])
-
-
-def _hopeless(seen: Sequence[Observation], aim: Aim) -> str:
-    failed = [one for one in seen if one.failed]
-    if len(failed) == len(seen):
-        last = failed[-1].reason if failed else "nothing was evaluated"
-        return f"all {len(seen)} trials failed; the last one: {last}"
-    bounds = ", ".join(f"{name} {one.model_dump(exclude_none=True)}" for name, one in aim.bounds.items())
-    return f"none of {len(seen)} trials keeps {bounds}"
 
 
 def _named(params: Params) -> str:

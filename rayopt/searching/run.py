@@ -19,13 +19,14 @@ from rayopt.records import digest
 from rayopt.runs.files import write_bytes, write_json
 from rayopt.search import saved, wrapped
 from rayopt.search.cells import Own
+from rayopt.search.checks import metric_names
 from rayopt.search.history import History
 from rayopt.search.importance import importance
 from rayopt.search.runner import Means, Runner
 from rayopt.search.space import Space
 from rayopt.search.store import CachedCells
 from rayopt.searching.proposing import asking_of
-from rayopt.searching.ranking import Trial, grid_count, importance_of_grid, plain, ranked
+from rayopt.searching.ranking import Chosen, Trial, fronts, grid_count, importance_of_grid, plain, ranked
 from rayopt.searching.search import Search
 from rayopt.searching.told import Told
 from rayopt.tasks import versions
@@ -68,6 +69,10 @@ class Searching:
             runner.close()
         for one in {str(one.message): one for one in said}.values():
             self._told.note(f"{one.category.__name__}: {one.message}")
+        if all(trial["score"] is None for trial in self._trials(found)):
+            reason = f"no candidate has a score: {self._trials(found)[0]['reason']}"
+            self._write("failed", time.perf_counter() - start, None, runner, reason)
+            raise WorkError(reason)
         return self._write("done", time.perf_counter() - start, found, runner)
 
     def _evaluate(self, runner: Runner) -> wrapped.Evaluate:
@@ -99,7 +104,7 @@ class Searching:
         common = {
             "cv": search.cv,
             "scoring": search.scoring,
-            "refit": job["refit"],
+            "refit": Chosen(search) if search.has_aim and job["refit"] else job["refit"],
             "error_score": score,
             "return_train_score": job["return_train_score"],
         }
@@ -129,7 +134,7 @@ class Searching:
             self._told.note(f"warm start without {line}")
         self._told.expect(job["n_trials"])
         asking = asking_of(job, Space.from_settings(job["space"]), history, search.aim, search.warm)
-        self._candidates = Candidates(asking, job["parallel"], search.metric)
+        self._candidates = Candidates(asking, job["parallel"], search.aim.goals[0], metric_names(job["scoring"])[0])
         return ProposedSearchCV(search.estimator, self._candidates, **common)
 
     def _of_proposals(self, status: str, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -150,7 +155,7 @@ class Searching:
         folder, search = self._desk.folder, self._search
         if status != "done" and self._was_done():
             return folder.read_summary()
-        trials = self._told.trials() if found is None else ranked(found, search.metric)
+        trials = self._trials(found)
         best = trials[0] if trials and trials[0]["rank"] is not None else None
         summary = {
             "kind": "search",
@@ -161,7 +166,8 @@ class Searching:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "job_hash": search.hash,
             "strategy": search.job["strategy"],
-            "metric": search.title,
+            "metric": search.metric,
+            "direction": search.aim.goals[0].direction,
             "best_params": best["params"] if best else None,
             "best_score": best["score"] if best else None,
             "best_std": best["std"] if best else None,
@@ -169,6 +175,7 @@ class Searching:
             "rows": len(search.x) - (len(self._test[1]) if self._test else 0),
             "test": self._graded(found),
             **self._of_proposals(status, trials),
+            **(fronts(found, search) if found is not None else {}),
             "trials": trials,
             "cells": runner.evaluated,
             "evaluated_by": dict(runner.by),
@@ -181,11 +188,20 @@ class Searching:
         write_json(folder.summary, summary)
         return summary
 
+    def _trials(self, found: Any) -> list[Trial]:
+        """The candidates, best first, with why they failed."""
+        if found is None:
+            return self._told.trials()
+        return [{**one, "reason": self._told.reason(one["id"])} for one in ranked(found, self._search)]
+
     def _graded(self, found: Any) -> dict[str, Any] | None:
         """The score of the best estimator on the rows that were put aside."""
         if self._test is None or found is None or not hasattr(found, "best_estimator_"):
             return None
-        return {"score": float(found.score(*self._test)), "n": len(self._test[1])}
+        scorer = found.scorer_
+        if isinstance(scorer, Mapping):
+            scorer = scorer.get(self._search.metric) or next(iter(scorer.values()))
+        return {"score": float(scorer(found.best_estimator_, *self._test)), "n": len(self._test[1])}
 
     def _write_tables(self, found: Any) -> None:
         import pandas
@@ -238,6 +254,8 @@ class Searching:
 
 def _reason(error: BaseException) -> str:
     """Why a search failed, in one line: scikit-learn tells of fits that fail in many."""
+    if isinstance(error, WorkError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("---")]
     if len(lines) > 2 and lines[0].startswith("All the"):
         return f"{lines[0]} {lines[-1]}"

@@ -11,9 +11,11 @@ import numpy as np
 
 from rayopt.errors import input_error
 from rayopt.records import digest
-from rayopt.search.goals import Aim, Goal
+from rayopt.search.checks import TIMES, metric_names
+from rayopt.search.goals import Aim
 from rayopt.search.history import COLD, WarmStart
 from rayopt.search.rows import Rows
+from rayopt.searching.proposing import aim_of
 from rayopt.tasks import versions
 
 
@@ -32,9 +34,15 @@ class Search:
     rows: Rows = field(default_factory=Rows)
     warm: WarmStart = COLD
 
-    @property
+    @cached_property
     def aim(self) -> Aim:
-        return Aim((Goal(metric=self.title),), {})
+        """What decides; where the job says nothing of it, scikit-learn's own ranks."""
+        return aim_of({**self.job, "objective": self.job["objective"] or self.metric})
+
+    @property
+    def has_aim(self) -> bool:
+        """Whether the job names objectives or bounds, which scikit-learn's ranks know nothing of."""
+        return bool(self.job["objective"] or self.job["constraints"])
 
     @cached_property
     def data_sha256(self) -> str:
@@ -66,18 +74,19 @@ class Search:
 
     @property
     def metric(self) -> str:
-        """The name of what decides, as scikit-learn's results have it."""
+        """The name of what decides: of a metric, of seconds, or `score` where there is one metric without a name."""
+        given = self.job["objective"]
+        if given:
+            return given if isinstance(given, str) else str(given[0]["metric"])
         if isinstance(self.scoring, dict):
             return str(self.job["refit"]) if isinstance(self.job["refit"], str) else next(iter(self.scoring))
-        return "score"
+        return metric_names(self.job["scoring"])[0]
 
-    @property
-    def title(self) -> str:
-        """The same for people."""
-        if self.metric != "score":
-            return self.metric
-        named = self.job["scoring"]
-        return str(named) if isinstance(named, str) else "score"
+    def column(self, kind: str, metric: str) -> str:
+        """Where scikit-learn's results have the `mean` or `std` of a metric over the folds."""
+        if metric in TIMES:
+            return f"{kind}_{metric}"
+        return f"{kind}_test_{metric if isinstance(self.scoring, dict) else 'score'}"
 
     def split(self) -> tuple[Any, Any]:
         """Which rows take part, and which are the test's (None for none); raises InputError."""
@@ -102,4 +111,4 @@ class Search:
 
     def plan(self) -> dict[str, Any]:
         data = {"sha256": self.data_sha256, "shape": list(self.x.shape[1:]), "rows": {"all": len(self.x)}}
-        return {"job": self.job, "metric": self.title, "data": data, "estimator": repr(self.estimator)}
+        return {"job": self.job, "metric": self.metric, "data": data, "estimator": repr(self.estimator)}

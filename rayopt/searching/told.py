@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rayopt.engine import Desk
 from rayopt.records import digest
 from rayopt.runs import journal
-from rayopt.search.cells import Cell, Result
+from rayopt.search.cells import Cell, Result, error_of, quantity
 from rayopt.search.runner import Progress
 from rayopt.searching.ranking import Trial, plain
 from rayopt.searching.search import Search
@@ -21,7 +21,7 @@ class Told(Progress):
     """Passes on what a search does: a line of the journal and a word to the watcher for each candidate."""
 
     def __init__(self, search: Search, desk: Desk) -> None:
-        self._metric, self._title = search.metric, search.title
+        self._aim, self._metric = search.aim, search.metric
         self._watcher: Watcher = desk.watcher
         self._path = desk.folder.outcomes
         self._known = {line["id"] for line in journal.read(self._path) if "id" in line}
@@ -34,10 +34,17 @@ class Told(Progress):
 
     def trials(self) -> list[Trial]:
         """What is finished so far, best first."""
-        scored = sorted((one for one in self._done if one["score"] is not None), key=lambda one: -one["score"])
+        scored = sorted(
+            (one for one in self._done if one["score"] is not None),
+            key=lambda one: -self._aim.goals[0].sign * one["score"],
+        )
         unscored = [one for one in self._done if one["score"] is None]
         ranked = [{**one, "rank": rank} for rank, one in enumerate(scored, start=1)]
         return [*ranked, *({**one, "rank": None} for one in unscored)]
+
+    def reason(self, id: str) -> str:
+        """Why a fold of a candidate failed, empty where none did."""
+        return next((one["reason"] for one in self._done if one["id"] == id), "")
 
     def expect(self, count: int) -> None:
         """There will be so many candidates, though they are not known yet."""
@@ -66,24 +73,25 @@ class Told(Progress):
 
     def _candidate_ended(self, cell: Cell, folds: Sequence[tuple[Result, bool]], left_s: float | None) -> None:
         params = plain(cell.parameters)
-        scores = [_score(result, self._metric) for result, _ in folds]
+        scores = [quantity(result, self._metric) for result, _ in folds]
         score = None if any(math.isnan(one) for one in scores) else statistics.fmean(scores)
-        failures = [result["fit_error"] for result, _ in folds if result["fit_error"]]
+        reason = next(filter(None, (error_of(result) for result, _ in folds)), "")
         trial: Trial = {
             "id": digest([self._round, params])[:12],
             "params": params,
             "score": score,
             "std": statistics.pstdev(scores) if score is not None else None,
             "seconds": round(sum(result["fit_time"] + result["score_time"] for result, _ in folds), 4),
-            "status": "failed" if failures else "done",
-            "reason": _last_line(failures[0]) if failures else "",
+            "status": "failed" if reason else "done",
+            "reason": reason,
         }
         self._done.append(trial)
         if trial["id"] not in self._known:
             self._known.add(trial["id"])
             journal.append(self._path, trial)
         self._ended += 1
-        if score is not None and (self._best is None or score > self._best):
+        sign = self._aim.goals[0].sign
+        if score is not None and (self._best is None or sign * score > sign * self._best):
             self._best = score
         self._watcher.ended(
             trial["id"], self._words(trial, left_s), trial["status"], trial["reason"], all(one for _, one in folds)
@@ -91,19 +99,9 @@ class Told(Progress):
 
     def _words(self, trial: Trial, left_s: float | None) -> str:
         """`C=1, gamma=0.1: accuracy 0.981 (best so far 0.983, about 3 s left)`."""
-        shown = "no score" if trial["score"] is None else f"{self._title} {trial['score']:.4g}"
+        shown = "no score" if trial["score"] is None else f"{self._metric} {trial['score']:.4g}"
         so_far = [] if self._best is None else [f"best so far {self._best:.4g}"]
         if left_s is not None and self._ended < self._count:
             so_far.append(f"about {left_s:.0f} s left" if left_s >= 1 else "less than a second left")
         params = ", ".join(f"{name}={value}" for name, value in trial["params"].items())
         return f"{params}: {shown}" + (f" ({', '.join(so_far)})" if so_far else "")
-
-
-def _score(result: Result, metric: str) -> float:
-    scores = result["test_scores"]
-    return float(scores.get(metric, math.nan) if isinstance(scores, Mapping) else scores)
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in str(text).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
