@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayopt import tracked
 from rayopt.backend import Backend, InProcess
 from rayopt.engine import Desk
 from rayopt.errors import input_error
@@ -36,16 +38,18 @@ def run(
     overwrite: bool = False,
     watcher: Watcher | None = None,
     cache: str | Path | None = None,
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs a job to its end and returns its summary; the same as `rayopt run`.
 
     job: a job file or a dict of its fields. out: the run folder, `runs/NAME` by default. address: a Ray cluster's,
     `inprocess` for no Ray at all; None for the one that the caller has started, else one of its own on this machine.
-    assignments: `a.b=value`, as with --set. overwrite: as with --overwrite.
+    assignments: `a.b=value`, as with --set. overwrite: as with --overwrite. track: as with --track.
     Paths in the summary are relative to the run folder. Runs in several threads of a process take turns.
     Raises InputError for what is wrong with the job, WorkError when the work fails.
     """
     with _ONE_AT_A_TIME:
+        wanted = [tracked.wanted(one) for one in track]
         loaded = load(job, assignments)
         folder = RunFolder(run_folder(out, loaded.job.name))
         _check_address(address)
@@ -54,16 +58,33 @@ def run(
         folder.claim(prepared.hash, loaded.job.name, overwrite)
         try:
             folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-            log = Logged(watcher or Silent())
-            means = (opener(address), _place(address), store, log, folder)
-            desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
-            return _carry_out(loaded, prepared, desk)
+            with _tracking(Logged(watcher or Silent()), wanted, loaded.job.name, folder) as log:
+                means = (opener(address), _place(address), store, log, folder)
+                desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
+                return _carry_out(loaded, prepared, desk)
         finally:
             folder.release()
 
 
 # Seeds, import paths and torch's threads belong to the process: two runs at once would change each other's results.
 _ONE_AT_A_TIME = threading.RLock()
+
+
+@contextlib.contextmanager
+def _tracking(watcher: Watcher, wanted: Sequence[tracked.Wanted], name: str, folder: RunFolder) -> Iterator[Watcher]:
+    """The watcher, with the trackers that were asked for told what it is told."""
+    if not wanted:
+        yield watcher
+        return
+    from rayopt.onray.trackers import tracker
+
+    telling = tracked.Tracked(watcher, folder.outcomes, [tracker(one, name, folder.path) for one in wanted])
+    failed = True
+    try:
+        yield telling
+        failed = False
+    finally:
+        telling.close(failed)
 
 
 def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]:

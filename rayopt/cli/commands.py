@@ -46,6 +46,7 @@ def cli() -> None:
 @click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
+@click.option("--track", multiple=True, metavar="TRACKER", help="`tensorboard[:FOLDER]` or `mlflow[:URI]`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run(
     job: Path,
@@ -57,6 +58,7 @@ def run(
     address: str | None,
     assignments: tuple[str, ...],
     overwrite: bool,
+    track: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run a job file to its end, or make a model smaller and faster without one.
@@ -71,9 +73,8 @@ def run(
         given = _job(job, kind, {"--data": data, "--target": target, "--max-drop": max_drop})
         # stdout is for results: what a user's code or Ray prints meanwhile is progress.
         with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
-            summary = api.run(
-                given, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher
-            )
+            more: dict[str, Any] = {"assignments": assignments, "overwrite": overwrite, "track": track}
+            summary = api.run(given, out, address=address, watcher=watcher, **more)
         show_summary(summary, api.run_folder(out, summary["name"]), as_json)
 
 
