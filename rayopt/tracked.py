@@ -25,12 +25,12 @@ DEPTH = 2
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: of a candidate with its parameters, or of a step of a training, whose `id` is empty."""
+    """One line: of a candidate with its parameters, or of a step of a training, without id if it is the only one."""
 
     id: str
     params: Mapping[str, Any]
     numbers: Mapping[str, float]
-    step: int = 1
+    step: int | None = None
     failed: bool = False
 
 
@@ -65,10 +65,11 @@ def entry_of(line: Mapping[str, Any]) -> Entry:
     """A line of a journal of any kind; its numbers by dotted names."""
     numbers = dict(_numbers(line, "", DEPTH))
     if "step" in line:
-        return Entry("", {}, {name: value for name, value in numbers.items() if name != "step"}, int(line["step"]))
+        kept = {name: value for name, value in numbers.items() if name != "step"}
+        return Entry(str(line.get("training", "")), {}, kept, int(line["step"]))
     params = line.get("params") or ({"steps": " > ".join(line["steps"])} if "steps" in line else {})
     kept = {name: value for name, value in numbers.items() if not name.startswith(("params.", "notes."))}
-    return Entry(str(line.get("id") or line.get("name") or ""), params, kept, 1, line.get("status") == "failed")
+    return Entry(str(line.get("id") or line.get("name") or ""), params, kept, None, line.get("status") == "failed")
 
 
 def _numbers(value: Any, prefix: str, depth: int) -> list[tuple[str, float]]:
@@ -104,8 +105,8 @@ class Tracked:
     def note(self, text: str) -> None:
         self.then.note(text)
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
-        stop = self.then.measured(step, metrics)
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+        stop = self.then.measured(step, metrics, training)
         self.look()
         return stop
 

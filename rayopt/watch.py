@@ -31,8 +31,11 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """Something for the log, such as a traceback."""
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """What a training has measured after a step; True: it is to end here, as early stopping ends it."""
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+        """What a training has measured after a step; True: it is to end here, as early stopping ends it.
+
+        `training` names the ones that a job has besides the one that it is for.
+        """
 
 
 class Silent:
@@ -48,7 +51,7 @@ class Silent:
 
     def note(self, text: str) -> None: ...
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
         return False
 
 
@@ -78,9 +81,10 @@ class Logged:
         log.debug("%s", text)
         self._then.note(text)
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
-        log.debug("step %d: %s", step, ", ".join(f"{name} {value:.6g}" for name, value in metrics.items()))
-        return self._then.measured(step, metrics)
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+        shown = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+        log.debug("%s step %d: %s", training or "training", step, shown)
+        return self._then.measured(step, metrics, training)
 
 
 @contextlib.contextmanager

@@ -43,35 +43,31 @@ class Trial:
 
 
 class CallbackTracker:
-    """A Tracker that is one of Tune's callbacks; steps are those of one trial, which has the run's name."""
+    """A Tracker that is one of Tune's callbacks; a training is one trial, of the run's name if it has none."""
 
     def __init__(self, callback: Any, name: str, folder: Path) -> None:
         self._callback, self._name, self._folder = callback, name, folder
-        self._run: Trial | None = None
+        self._trainings: dict[str, Trial] = {}
         callback.setup()
 
     def tell(self, entry: Entry) -> None:
-        if entry.id:
-            trial = self._begun(entry.id, entry.params)
-            self._told(trial, entry)
+        trial = self._trainings.get(entry.id) or self._begun(entry)
+        step = entry.step or 1
+        self._callback.log_trial_result(step, trial, {**entry.numbers, "training_iteration": step})
+        if entry.step is None:
             self._callback.log_trial_end(trial, failed=entry.failed)
-            return
-        if self._run is None:
-            self._run = self._begun(self._name, entry.params)
-        self._told(self._run, entry)
+        else:
+            self._trainings[entry.id] = trial
 
     def close(self, failed: bool) -> None:
-        if self._run is not None:
-            self._callback.log_trial_end(self._run, failed=failed)
-            self._run = None
+        for trial in self._trainings.values():
+            self._callback.log_trial_end(trial, failed=failed)
+        self._trainings.clear()
 
-    def _begun(self, id: str, params: Mapping[str, Any]) -> Trial:
-        trial = Trial(id, params, self._folder)
+    def _begun(self, entry: Entry) -> Trial:
+        trial = Trial(entry.id or self._name, entry.params, self._folder)
         self._callback.log_trial_start(trial)
         return trial
-
-    def _told(self, trial: Trial, entry: Entry) -> None:
-        self._callback.log_trial_result(entry.step, trial, {**entry.numbers, "training_iteration": entry.step})
 
 
 def tracker(wanted: Wanted, name: str, folder: Path) -> CallbackTracker:

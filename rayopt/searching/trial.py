@@ -83,7 +83,9 @@ class _Told(Silent):
         self.stopped_at: int | None = None
         self.names: set[str] = set()
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+        if training:
+            return False  # a teacher's losses are no promise of the student's
         self.names.update(metrics)
         if self.stopped_at is None and self._measured(step, metrics):
             self.stopped_at = step

@@ -83,7 +83,7 @@ def test_lines_of_all_kinds() -> None:
         "selection": {"value": 0.5},
     }
     assert entry_of(line) == Entry(
-        "a1", {"steps": "prune > quantize"}, {"size_bytes": 10, "selection.value": 0.5}, 1, True
+        "a1", {"steps": "prune > quantize"}, {"size_bytes": 10, "selection.value": 0.5}, None, True
     )
     searched = entry_of({"id": "b2", "params": {"C": 1.0, "kernel": "rbf"}, "score": None, "seconds": 2, "ok": True})
     assert searched == Entry("b2", {"C": 1.0, "kernel": "rbf"}, {"seconds": 2.0})
