@@ -40,6 +40,7 @@ class Runner:
 
     def __call__(self, calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> list[Result]:
         """The results of a round, in the order of its calls; raises what an evaluation raised."""
+        self._call_early()
         batch, cells = read(calls, self._means.share_prefixes, self._means.own)
         if not cells:
             return []
@@ -61,6 +62,12 @@ class Runner:
         if RAY in self._hires:
             self._hires[RAY].wait()
         self._hires.clear()
+
+    def _call_early(self) -> None:
+        """A Ray that runs is called while scikit-learn still clones, unless all may be in the store."""
+        means = self._means
+        if means.ray_runs and means.open_ray is not None and self._store is None and RAY not in self._hires:
+            self._hires[RAY] = Hire(means.open_ray)
 
     def _count(self, book: Book) -> None:
         self.evaluated["cached"] += book.cached_count
