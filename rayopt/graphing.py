@@ -19,6 +19,7 @@ from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.graph.child import Limits
 from rayopt.graph.order import Order
 from rayopt.graph.run_model import Outcome, limits_for, optimize_file
+from rayopt.graph.tools import installed
 from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.records import Need, digest
@@ -130,9 +131,14 @@ class Graphing:
         return True
 
     def _key(self, item: Item) -> str:
+        return digest(["graph", item.sha256, asdict(self.batch.limits(item)), self._same_for_all])
+
+    @cached_property
+    def _same_for_all(self) -> str:
+        """What the results of all models depend on; the versions of so many packages are slow to find out."""
         order = {name: value for name, value in asdict(self.batch.order).items() if name not in ("path", "folder")}
         timed_on = machine() if self.batch.order.timing_s else {}
-        return digest(["graph", item.sha256, order, asdict(self.batch.limits(item)), timed_on, versions(), code_hash()])
+        return digest([order, timed_on, versions(), dict(installed()), code_hash()])
 
     def _tasks(self, items: Sequence[Item]) -> list[Task]:
         """Large models one by one, the largest first; small ones in chunks."""

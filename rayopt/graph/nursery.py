@@ -26,9 +26,10 @@ Tell = Callable[[dict[str, Any]], None]
 IDLE_S = 60.0
 CHILD = "RAYOPT_GRAPH_CHILD"  # set in children alone: the same functions are called without one as well
 TAIL_BYTES = 2000
+WARM = "rayopt.graph.warm:warm"
 IMPORTS = ("onnx", "onnx.version_converter", "onnx_ir", "onnxruntime", "onnxoptimizer", "onnxscript.optimizer",
            "onnxscript.rewriter", "onnx.inliner", "onnxslim", "onnxsim", "rayopt.graph.passes",
-           "rayopt.graph.working")  # fmt: skip
+           "rayopt.graph.working", "rayopt.graph.warm")  # fmt: skip
 
 
 def main() -> None:
@@ -60,8 +61,22 @@ def _prepare() -> None:
             __import__(name)
     for found in pkgutil.iter_modules(sys.modules["rayopt.graph.passes"].__path__):
         __import__(f"rayopt.graph.passes.{found.name}")
+    _warm()
     gc.collect()
     gc.freeze()
+
+
+def _warm() -> None:
+    """One small model through all tools, so that each child need not make anew what they make when first used."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            pkgutil.resolve_name(WARM)()
+            code = 0
+        os._exit(code)
+    if os.waitpid(child, 0)[1] == 0:
+        pkgutil.resolve_name(WARM)()
 
 
 def _serve(call: dict[str, Any], calls: int) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class Work:
         return {
             "nodes_before": self._before, "size_before": self._admitted.size_bytes,
             "nodes_after": self._before, "size_after": self._admitted.size_bytes, "max_error": 0.0, "latency": {},
-            "chain": [], "record": record, "tried_count": tried, "versions": installed(),
+            "chain": [], "record": record, "tried_count": tried, "versions": dict(installed()),
             "external": external(self._admitted, hashed=True), "proof": reference.told(),
             "conditions": [asdict(one) for one in reference.conditions(self._opened)],
         }  # fmt: skip
