@@ -58,7 +58,7 @@ def _why(answer: dict[str, Any], last: dict[str, Any], limits: Limits) -> str:
         return f"did not end within {limits.wall_s:g} s"
     if "raised" in last:
         return str(last["raised"])
-    if answer["signal"] == signal.SIGXCPU:
+    if answer["signal"] in (signal.SIGPROF, signal.SIGXCPU):
         return f"did not end within {limits.cpu_s:g} s of CPU time"
     if answer["signal"]:
         return f"died by {signal.Signals(answer['signal']).name}"
@@ -96,7 +96,8 @@ def _nursery() -> subprocess.Popen[bytes]:
     close()
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = [path for path in (os.environ.get("PYTHONPATH"), *sys.path) if path]
-    environment = {**os.environ, **one, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(paths)}
+    same = {"PYTHONHASHSEED": "0"}  # tools that go through sets of names write the same bytes each time
+    environment = {**os.environ, **one, **same, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "rayopt.graph.nursery"]
     _running = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment

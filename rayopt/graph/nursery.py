@@ -26,6 +26,7 @@ Tell = Callable[[dict[str, Any]], None]
 IDLE_S = 60.0
 CHILD = "RAYOPT_GRAPH_CHILD"  # set in children alone: the same functions are called without one as well
 TAIL_BYTES = 2000
+GARBAGE_AFTER = 50_000  # new objects: graphs are of many that stay
 WARM = "rayopt.graph.warm:warm"
 IMPORTS = ("onnx", "onnx.version_converter", "onnx_ir", "onnxruntime", "onnxoptimizer", "onnxscript.optimizer",
            "onnxscript.rewriter", "onnx.inliner", "onnxslim", "onnxsim", "rayopt.graph.passes",
@@ -138,6 +139,7 @@ def _child(call: dict[str, Any], writing: int, said: int) -> None:
         os.dup2(said, 1)
         os.dup2(said, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        gc.set_threshold(GARBAGE_AFTER)
         out = os.fdopen(writing, "w")
 
         def tell(line: dict[str, Any]) -> None:
@@ -166,8 +168,9 @@ def limit_cpu(seconds: float) -> None:
     """From now on a child of the nursery may use so many more seconds of CPU; whoever else calls is not limited."""
     if CHILD not in os.environ:
         return
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # to the millisecond, the limit below to the second
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds) + 1, resource.RLIM_INFINITY))
 
 
 def _own_bytes() -> int:
