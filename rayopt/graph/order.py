@@ -15,7 +15,7 @@ class Order:
     folder: str
     tools: tuple[str, ...]
     seed: int = 0
-    target_opset: int = 20
+    target_opset: int = 23
     fold_bytes: int = 256 << 20
     timing_s: float = 0.1
     size_bytes: int = 0  # of the model that the limits of its process suit

@@ -31,7 +31,7 @@ ONNXOPTIMIZER_PASSES = (
 class Setting:
     """What tools are told: the newest operator set that may be used, and the bytes that folding may make."""
 
-    target_opset: int = 20
+    target_opset: int = 23
     fold_bytes: int = 1 << 16
 
 

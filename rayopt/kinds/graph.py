@@ -39,7 +39,7 @@ class Job(JobSettings):
 
     models: str | list[str] = Field(min_length=1)
     tools: list[Tool] = Field(["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer"], min_length=1)
-    target_opset: int = Field(20, ge=13, le=24)
+    target_opset: int = Field(23, ge=13, le=24)
     timing_s: float = Field(0.1, ge=0, le=60)
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
