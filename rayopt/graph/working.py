@@ -150,7 +150,7 @@ class Work:
         if not self._order.timing_s:
             return {}
         reference = self._reference
-        if reference.original.drawn or opset_of(self._face.model) < RUNTIME_OPSET:
+        if reference.original.places or opset_of(self._face.model) < RUNTIME_OPSET:
             return {}  # what is drawn differs from run to run, and so does its time; what does not load has none
         return compare(self._order.path, content, reference, self._order.timing_s)
 

@@ -33,8 +33,8 @@ ORDER = (
     "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
     "failing_branch", "zero_state", "zero_times", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
     "merge_transpose", "merge_layout", "linear_layout", "split_layout", "merge_cast", "merge_clip", "merge_concat",
-    "reduce_square", "split_slices", "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "mish", "channel_shuffle",
-    "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
+    "reduce_square", "split_slices", "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "mish",
+    "channel_shuffle", "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
 )  # fmt: skip
 
 
