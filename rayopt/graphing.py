@@ -18,25 +18,19 @@ from typing import Any
 from rayopt.engine import Desk, Ended, Engine, Task
 from rayopt.graph.child import Limits
 from rayopt.graph.order import Order
-from rayopt.graph.run_model import Outcome, limits_for, optimize_file
+from rayopt.graph.remembered import Codec, holds, outcome_of
+from rayopt.graph.run_model import FUSED, MODEL, Outcome, limits_for, optimize_file
 from rayopt.graph.tools import installed
 from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.records import Need, digest
 from rayopt.runs import journal
-from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.files import copy_file, file_sha256, write_json
 from rayopt.tasks import code_hash, versions
 
 SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
 CHUNK = 8  # ... of so many
 MODEL_S = 1800.0
-PASSING = (
-    "crashed",
-    "out_of_time",
-    "out_of_memory",
-    "killed_worker",
-)  # said of the moment, not of the model: tried again
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class Graphing:
     batch: Batch
     desk: Desk
     work: Callable[..., list[tuple[str, Outcome]]] = optimize_chunk
-    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     _in_task: dict[str, tuple[Item, ...]] = field(default_factory=dict)
     _again: list[Item] = field(default_factory=list)
     _cached: set[str] = field(default_factory=set)
@@ -124,7 +118,7 @@ class Graphing:
 
     def _remembered(self, item: Item) -> bool:
         outcome = outcome_of(self.desk.cache.get(self._key(item)))
-        if outcome is None or not _as_before(item, outcome):
+        if outcome is None or not holds(item.path, outcome):
             return False
         self._cached.add(item.id)
         self._ended(item, outcome)
@@ -164,7 +158,7 @@ class Graphing:
             found = dict(ended.value)
             for one in items:
                 outcome = found[self._key(one)]
-                if outcome is None or (ended.cached and not _as_before(one, outcome)):
+                if outcome is None or (ended.cached and not holds(one.path, outcome)):
                     # the cache has dropped it since, or its external data has changed
                     self._again.append(one)
                 else:
@@ -179,7 +173,7 @@ class Graphing:
         return [self._task((self._again.pop(0),), alone=True)] if self._again else []
 
     def _ended(self, item: Item, outcome: Outcome) -> None:
-        self._outcomes[item.id] = outcome
+        self._rows[item.id] = self._row(item, outcome)
         if outcome.files:
             copied = self._copy(item, outcome)
             certificate = self._certificate(item, outcome)
@@ -187,7 +181,7 @@ class Graphing:
             self.desk.folder.write_artifact(item.id, self._files(item, outcome), certificate)
         if item.id not in self._journaled:
             self._journaled.add(item.id)
-            journal.append(self.desk.folder.outcomes, {"status": "done", **self._row(item)})
+            journal.append(self.desk.folder.outcomes, {"status": "done", **self._rows[item.id]})
 
     def _copy(self, item: Item, outcome: Outcome) -> dict[str, str]:
         """Streams the data of a large model beside it, and gives the hashes of what was copied."""
@@ -195,7 +189,8 @@ class Graphing:
         return {name: copy_file(item.path.parent / name, folder / name) for name in outcome.told.get("copied", ())}
 
     def _files(self, item: Item, outcome: Outcome) -> dict[str, bytes]:
-        return {Path(item.name).name if name == "model.onnx" else name: one for name, one in outcome.files.items()}
+        called = {MODEL: Path(item.name).name, FUSED: f"{Path(item.name).stem}.fused.onnx"}
+        return {called[name]: content for name, content in outcome.files.items()}
 
     def _certificate(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         files = self._files(item, outcome)
@@ -208,12 +203,19 @@ class Graphing:
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             "order": order,
             **{name: outcome.told[name] for name in names},
+            **self._about_fused(item, outcome),
         }
 
-    def _row(self, item: Item) -> dict[str, Any]:
-        outcome = self._outcomes[item.id]
+    def _about_fused(self, item: Item, outcome: Outcome) -> dict[str, Any]:
+        """What a certificate says of the model that is for one kind of machine alone, where there is one."""
+        if FUSED not in outcome.files:
+            return {}
+        name = f"{Path(item.name).stem}.fused.onnx"
+        return {"fused": {**outcome.told["fused"], "file": name, "machine": machine()}}
+
+    def _row(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         told = outcome.told
-        latency = told.get("latency") or {}
+        latency, fused = told.get("latency") or {}, told.get("fused") or {}
         return {
             "id": item.id,
             "name": item.name,
@@ -231,14 +233,15 @@ class Graphing:
             "caught": [one for one in told.get("record", []) if one["what"] != "left"],
             "left": [one for one in told.get("record", []) if one["what"] == "left"],
             "path": f"artifacts/{item.id}/{Path(item.name).name}" if outcome.files else None,
-            "sha256": hashlib.sha256(outcome.files["model.onnx"]).hexdigest() if outcome.files else None,
+            "sha256": told.get("sha256"),
+            "fused": {name: fused[name] for name in ("nodes", "size_bytes", "ratio", "way")} if fused else None,
             "seconds": round(outcome.seconds, 3),
             "cpu_s": round(outcome.cpu_s, 3),
             "peak_bytes": outcome.peak_bytes,
         }
 
     def _write(self, status: str, seconds: float) -> dict[str, Any]:
-        rows = [self._row(one) for one in self.batch.items if one.id in self._outcomes]
+        rows = [self._rows[one.id] for one in self.batch.items if one.id in self._rows]
         nodes = [row["nodes_after"] / row["nodes_before"] for row in rows if row["nodes_before"]]
         ratios = [row["latency_ratio"] for row in rows if row["latency_ratio"]]
         summary = {
@@ -259,42 +262,6 @@ class Graphing:
         write_json(folder.summary, summary)
         folder.keep_artifacts([row["id"] for row in rows if row["path"]])
         return summary
-
-
-@dataclass(frozen=True)
-class Codec:
-    """The outcomes of a task as an index of entries, one for each model: chunks come and go, models stay."""
-
-    cache: Cache
-
-    def encode(self, value: Sequence[tuple[str, Outcome]]) -> Entry:
-        for key, outcome in value:
-            if outcome.verdict not in PASSING:
-                told = {name: one for name, one in vars(outcome).items() if name != "files"}
-                self.cache.put(key, Entry(told, outcome.files))
-        return Entry({"keys": [key for key, _ in value]}, {})
-
-    def decode(self, entry: Entry) -> list[tuple[str, Outcome | None]]:
-        return [(key, outcome_of(self.cache.get(key))) for key in entry.value["keys"]]
-
-
-def outcome_of(entry: Entry | None) -> Outcome | None:
-    """An outcome from its cache entry, None where there is none."""
-    return None if entry is None else Outcome(**entry.value, files=entry.files)
-
-
-def _as_before(item: Item, outcome: Outcome) -> bool:
-    """Whether a model's external data is what a remembered outcome was made from."""
-    for one in outcome.told.get("external") or ():
-        path = item.path.parent / one["location"]
-        try:
-            if path.stat().st_size != one["size_bytes"]:
-                return False
-            if one["sha256"] is not None and file_sha256(path) != one["sha256"]:
-                return False
-        except OSError:
-            return False
-    return True
 
 
 def _mean(ratios: Sequence[float]) -> float | None:

@@ -18,4 +18,5 @@ class Order:
     target_opset: int = 23
     fold_bytes: int = 256 << 20
     timing_s: float = 0.1
+    fused: bool = False  # whether a second model may use the runtime's own operators
     size_bytes: int = 0  # of the model that the limits of its process suit

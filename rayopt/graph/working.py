@@ -10,6 +10,7 @@ from typing import Any
 
 from rayopt.errors import StepError
 from rayopt.graph import face as faces
+from rayopt.graph.fused import Fusing
 from rayopt.graph.gate import Admitted, admit
 from rayopt.graph.large import Large
 from rayopt.graph.normalize import RUNTIME_OPSET, normalized, opset_of, readable
@@ -85,7 +86,8 @@ class Work:
         states = portfolio.search(start)
         told = self._told(portfolio)
         for state, choice in self._choices(states, portfolio.record):
-            return {**told, **choice, "verdict": "optimized", "reason": "", "chain": list(state.chain)}
+            more = {"fused": self._fused(choice["sha256"], portfolio.record)} if order.fused else {}
+            return {**told, **choice, **more, "verdict": "optimized", "reason": "", "chain": list(state.chain)}
         return {**told, "verdict": "unchanged", "reason": self._why(portfolio.record)}
 
     def _referenced(self) -> Reference:
@@ -146,13 +148,18 @@ class Work:
             "max_error": error, "latency": latency,
         }  # fmt: skip
 
+    def _fused(self, sha256: str, record: list[dict[str, Any]]) -> dict[str, Any] | None:
+        fusing = Fusing(self._steps, self._reference, self._face, record)
+        return fusing.fused(sha256, self._cpu_s, 0 if self._is_untimed() else self._order.timing_s)
+
     def _latency(self, content: bytes) -> dict[str, Any]:
-        if not self._order.timing_s:
+        if not self._order.timing_s or self._is_untimed():
             return {}
-        reference = self._reference
-        if reference.original.places or opset_of(self._face.model) < RUNTIME_OPSET:
-            return {}  # what is drawn differs from run to run, and so does its time; what does not load has none
-        return compare(self._order.path, content, reference, self._order.timing_s)
+        return compare(self._order.path, content, self._reference, self._order.timing_s)
+
+    def _is_untimed(self) -> bool:
+        """What is drawn differs from run to run, and so does its time; what does not load has none."""
+        return bool(self._reference.original.places) or opset_of(self._face.model) < RUNTIME_OPSET
 
     def _told(self, portfolio: Portfolio | None) -> dict[str, Any]:
         reference = self._reference
