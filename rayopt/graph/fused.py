@@ -96,4 +96,6 @@ class Fusing:
 
     def _note(self, way: str, what: str, reason: str) -> None:
         if reason != "there is nothing to fuse":
-            self._record.append({"tool": f"fused by {way}", "chain": [f"fused by {way}"], "what": what, "reason": reason})
+            self._record.append(
+                {"tool": f"fused by {way}", "chain": [f"fused by {way}"], "what": what, "reason": reason}
+            )

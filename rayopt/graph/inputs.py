@@ -134,6 +134,18 @@ def enlarged(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[
             yield larger
 
 
+def resized(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The same sizes with all axes but those as long as the batch of each likely size; as they are without such axes."""
+    batches = {dims[one.shape[0]] for one in inputs if one.shape and isinstance(one.shape[0], str)}
+    others = [name for name, size in dims.items() if size not in batches]
+    for size in sorted(VALUES) if others else ():
+        found = {**dims, **dict.fromkeys(others, size)}
+        if _elements(inputs, found) <= MAX_ELEMENTS // 16:
+            yield found
+    if not others:
+        yield dict(dims)
+
+
 def _patterns(others: Sequence[str], size: int, batch: int) -> Iterator[dict[str, int]]:
     yield {name: size * (index + 1) for index, name in enumerate(others)}
     yield dict.fromkeys(others, size)

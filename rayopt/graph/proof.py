@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from rayopt.errors import StepError
 from rayopt.graph import branches, chance
 from rayopt.graph.certificate import samples
-from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of
+from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.verdicts import Refused
 
@@ -106,17 +106,27 @@ class Reference:
     def _reach_branches(self, running: Any, seed: int) -> None:
         """Looks for inputs that take the branches which the probes have not taken."""
         before = len(self._missing())
-        for attempt in range(BRANCH_TRIES if before else 0):
-            base = self.probes[attempt % len(self.probes)]
-            probe = Probe(seed + 10 + attempt, base.dims, base.picks + attempt, base.high)
+        for probe in self._attempts(seed + 10) if before else ():
             if self._try(running, probe):
                 after = len(self._missing())
                 if after == before:
                     for kept in (self.probes, self.outputs, self._ways):
                         kept.pop()
+                else:  # what was reached is compared with other values as well
+                    self._try(running, replace(probe, seed=probe.seed + 1000, picks=probe.picks - 1000))
                 before = after
             if not before:
                 return
+
+    def _attempts(self, seed: int) -> Iterator[Probe]:
+        """Other seeds, then every number of the pools with each likely size: branches may take sizes of their own."""
+        for attempt in range(BRANCH_TRIES):
+            base = self.probes[attempt % len(self.probes)]
+            yield Probe(seed + attempt, base.dims, base.picks + attempt, base.high)
+        numbers, base = max((len(one.pool) for one in self.inputs), default=0), self.probes[0]
+        for attempt, dims in enumerate(resized(self.inputs, base.dims)):
+            for pick in range(numbers):  # the seed counts as well for which one it is
+                yield Probe(seed + attempt, dims, pick - seed - attempt, base.high)
 
     def _missing(self) -> list[tuple[int, int]]:
         return [(index, way) for index, ways in enumerate(self._seen()) for way in (1, 0) if way not in ways]

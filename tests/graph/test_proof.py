@@ -128,6 +128,24 @@ def test_branches_inside_branches_are_compared() -> None:
             reference.check(switch_in_switch(wrong))
 
 
+def test_branches_that_take_sizes_of_their_own_are_compared() -> None:
+    def sized(factor: float) -> onnx.ModelProto:
+        branches = [
+            helper.make_graph(
+                [node("MatMul", f"x {name}w", name)], name, [], [value(name, ("n", 2))], [array(f"{name}w", weights)]
+            )
+            for name, weights in (("t", np.full((64, 2), factor)), ("e", np.ones((32, 2))))
+        ]
+        nodes = [node("Equal", "rate k", "c"), node("If", "c", "y", then_branch=branches[0], else_branch=branches[1])]
+        inputs = [value("x", ("n", "t")), value("rate", (), TensorProto.INT64)]
+        return model(nodes, inputs, [value("y", ("n", 2))], [array("k", 16000, np.int64)])
+
+    reference = Reference(sized(1.0), {})
+    assert [set(one.seen) for one in reference.conditions(sized(1.0))] == [{"then", "else"}]
+    with pytest.raises(StepError, match="differ"):
+        reference.check(sized(2.0))
+
+
 def test_a_branch_inside_one_that_is_not_reached_is_told() -> None:
     made = switch_in_switch([2, 3, 4])
     made.graph.node.insert(0, node("Sub", "rate rate", "nothing"))
