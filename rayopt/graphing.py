@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -189,8 +189,7 @@ class Graphing:
         return {name: copy_file(item.path.parent / name, folder / name) for name in outcome.told.get("copied", ())}
 
     def _files(self, item: Item, outcome: Outcome) -> dict[str, bytes]:
-        called = {MODEL: Path(item.name).name, FUSED: f"{Path(item.name).stem}.fused.onnx"}
-        return {called[name]: content for name, content in outcome.files.items()}
+        return {_called(item)[name]: content for name, content in outcome.files.items()}
 
     def _certificate(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         files = self._files(item, outcome)
@@ -210,8 +209,7 @@ class Graphing:
         """What a certificate says of the model that is for one kind of machine alone, where there is one."""
         if FUSED not in outcome.files:
             return {}
-        name = f"{Path(item.name).stem}.fused.onnx"
-        return {"fused": {**outcome.told["fused"], "file": name, "machine": machine()}}
+        return {"fused": {**outcome.told["fused"], "file": _called(item)[FUSED], "machine": machine()}}
 
     def _row(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         told = outcome.told
@@ -232,13 +230,17 @@ class Graphing:
             "unreached": [one for one in told.get("conditions", []) if set(one["seen"]) != {"then", "else"}],
             "caught": [one for one in told.get("record", []) if one["what"] != "left"],
             "left": [one for one in told.get("record", []) if one["what"] == "left"],
-            "path": f"artifacts/{item.id}/{Path(item.name).name}" if outcome.files else None,
+            "path": f"artifacts/{item.id}/{_called(item)[MODEL]}" if outcome.files else None,
             "sha256": told.get("sha256"),
-            "fused": {name: fused[name] for name in ("nodes", "size_bytes", "ratio", "way")} if fused else None,
+            "fused": self._fused_row(item, fused) if fused else None,
             "seconds": round(outcome.seconds, 3),
             "cpu_s": round(outcome.cpu_s, 3),
             "peak_bytes": outcome.peak_bytes,
         }
+
+    def _fused_row(self, item: Item, fused: Mapping[str, Any]) -> dict[str, Any]:
+        told = {name: fused[name] for name in ("nodes", "size_bytes", "ratio", "way", "sha256")}
+        return {**told, "path": f"artifacts/{item.id}/{_called(item)[FUSED]}"}
 
     def _write(self, status: str, seconds: float) -> dict[str, Any]:
         rows = [self._rows[one.id] for one in self.batch.items if one.id in self._rows]
@@ -262,6 +264,11 @@ class Graphing:
         write_json(folder.summary, summary)
         folder.keep_artifacts([row["id"] for row in rows if row["path"]])
         return summary
+
+
+def _called(item: Item) -> dict[str, str]:
+    """How the files that the work has made are called beside each other in the run's folder."""
+    return {MODEL: Path(item.name).name, FUSED: f"{Path(item.name).stem}.fused.onnx"}
 
 
 def _mean(ratios: Sequence[float]) -> float | None:

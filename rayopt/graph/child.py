@@ -59,7 +59,7 @@ def _why(answer: dict[str, Any], last: dict[str, Any], limits: Limits) -> str:
     if "raised" in last:
         return str(last["raised"])
     if answer["signal"] in (signal.SIGPROF, signal.SIGXCPU):
-        return f"did not end within {limits.cpu_s:g} s of CPU time"
+        return f"did not end within {last.get('cpu_s', limits.cpu_s):.3g} s of CPU time"
     if answer["signal"]:
         return f"died by {signal.Signals(answer['signal']).name}"
     said = answer["said"].strip().splitlines()

@@ -52,7 +52,8 @@ def take_off(model: Any) -> tuple[Any, Face]:
 def put_on(model: Any, face: Face, shapes: Sequence[Sequence[tuple[int, ...]]], portable: bool = True) -> Any:
     """A copy of what a tool gave with the original's face; raises StepError where it is not the same inside.
 
-    portable: whether operators of other domains than the original's are refused. shapes: those that each output was seen to have: a declared shape that is wrong does not come back.
+    shapes: those that each output was seen to have: a declared shape that is wrong does not come back. portable:
+    whether operators of other domains than the original's are refused.
     """
     import onnx
 

@@ -135,7 +135,7 @@ def enlarged(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[
 
 
 def resized(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """The same sizes with all axes but those as long as the batch of each likely size; as they are without such axes."""
+    """The same sizes, but each likely one for all axes that are not as long as the batch; as they are without those."""
     batches = {dims[one.shape[0]] for one in inputs if one.shape and isinstance(one.shape[0], str)}
     others = [name for name, size in dims.items() if size not in batches]
     for size in sorted(VALUES) if others else ():

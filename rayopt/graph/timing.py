@@ -105,7 +105,7 @@ def _at(
     if slower:
         trials = _trials(original, candidate, fed, seconds)
         slower = sum(says for says, _ in trials) >= ENOUGH
-        table = sorted((table for _, table in trials), key=lambda one: one["candidate"].ratio)[len(trials) // 2]
+        table = sorted((table for _, table in trials), key=lambda one: one["candidate"].ratio)[(len(trials) - 1) // 2]
     found = table["candidate"]
     told = {
         "latency_ms": table["original"].latency_ms,
