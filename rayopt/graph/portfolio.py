@@ -14,6 +14,7 @@ from typing import Any
 
 from rayopt.errors import StepError
 from rayopt.graph.proof import Reference
+from rayopt.graph.skeleton import LARGE_BYTES
 from rayopt.graph.steps import Steps
 from rayopt.graph.structure import graphs_of
 from rayopt.graph.tools import Setting, run
@@ -122,9 +123,9 @@ def cpu_s(nodes_count: int, size_bytes: int) -> float:
     return 3 + nodes_count / 40 + size_bytes / (2 << 20)
 
 
-def usable(tools: Sequence[str], nodes_count: int, fold_bytes: int) -> list[str]:
-    """The tools that suit a model: of many nodes, or of constants that fold to much, those that are made for it."""
-    if nodes_count > MANY_NODES:
+def usable(tools: Sequence[str], nodes_count: int, fold_bytes: int, size_bytes: int = 0) -> list[str]:
+    """The tools that suit a model: of many nodes or bytes, or of constants that fold to much, those made for it."""
+    if nodes_count > MANY_NODES or size_bytes > LARGE_BYTES:
         return [name for name in tools if name == "own"]
     if fold_bytes > MUCH_FOLDING_BYTES:
         return [name for name in tools if name not in FOLDING_WITHOUT_LIMIT]

@@ -13,7 +13,7 @@ from rayopt.graph.child import MIB, Limits, Reply, call
 from rayopt.graph.order import AGAIN, Order
 from rayopt.graph.verdicts import Refusal
 
-ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer")
+ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim")
 MAX_DEATHS = 12
 MODEL, FUSED = "model.onnx", "model.fused.onnx"  # portable; in the runtime's own operators, for this machine
 

@@ -79,7 +79,7 @@ class Work:
         setting = Setting(order.target_opset, max(1 << 12, admitted.size_bytes // 200))
         tools = [
             name
-            for name in usable(order.tools, self._before, admitted.fold_bytes)
+            for name in usable(order.tools, self._before, admitted.fold_bytes, admitted.size_bytes)
             if ":" in name or name in installed()
         ]
         portfolio = Portfolio(steps, self._reference, setting, tools, MAX_GROWTH * admitted.size_bytes)

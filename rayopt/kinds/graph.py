@@ -39,7 +39,7 @@ class Job(JobSettings):
     """
 
     models: str | list[str] = Field(min_length=1)
-    tools: list[Tool] = Field(["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer"], min_length=1)
+    tools: list[Tool] = Field(["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim"], min_length=1)
     target_opset: int = Field(23, ge=13, le=24)
     timing_s: float = Field(0.1, ge=0, le=60)
     fused: bool = False
