@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.engine import Desk, Ended, Engine, Task
-from rayopt.graph.child import Limits
+from rayopt.graph.child import Limits, warm
 from rayopt.graph.order import Order
 from rayopt.graph.remembered import Codec, holds, outcome_of
 from rayopt.graph.run_model import FUSED, MODEL, Outcome, limits_for, optimize_file
@@ -84,6 +84,8 @@ def item(name: str, path: Path) -> Item:
 
 def optimize_chunk(items: Sequence[tuple[str, str, Limits]], order: Order) -> list[tuple[str, Outcome]]:
     """On a worker: the outcome of each file, one after another, under the key that the cache knows it by."""
+    if len(items) >= CHUNK:
+        warm()
     return [(key, optimize_file(Path(path), order, limits)) for key, path, limits in items]
 
 

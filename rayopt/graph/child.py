@@ -53,6 +53,15 @@ def call(function: str, argument: Any, limits: Limits) -> Reply:
     return Reply(tuple(lines), last.get("returned"), died, answer["seconds"], answer["cpu_s"], answer["peak_bytes"])
 
 
+def warm() -> None:
+    """Has the process that children are forked from use all tools once, which pays for ten models and more."""
+    global _warmed
+    with _LOCK:
+        nursery = _nursery()
+        if _warmed is not nursery and _ask({"warm": True}) is not None:
+            _warmed = nursery
+
+
 def _why(answer: dict[str, Any], last: dict[str, Any], limits: Limits) -> str:
     if answer["late"]:
         return f"did not end within {limits.wall_s:g} s"
@@ -68,6 +77,7 @@ def _why(answer: dict[str, Any], last: dict[str, Any], limits: Limits) -> str:
 
 _LOCK = threading.Lock()
 _running: subprocess.Popen[bytes] | None = None
+_warmed: subprocess.Popen[bytes] | None = None  # the one that has been told to
 
 
 def _ask(request: dict[str, Any]) -> dict[str, Any] | None:

@@ -50,7 +50,8 @@ def main() -> None:
         buffer += chunk
         while b"\n" in buffer:
             line, _, buffer = buffer.partition(b"\n")
-            answer = _serve(json.loads(line), calls)
+            call = json.loads(line)
+            answer = _serve(call, calls) if "function" in call else _warm()
             print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -62,13 +63,12 @@ def _prepare() -> None:
             __import__(name)
     for found in pkgutil.iter_modules(sys.modules["rayopt.graph.passes"].__path__):
         __import__(f"rayopt.graph.passes.{found.name}")
-    _warm()
     gc.collect()
     gc.freeze()
 
 
-def _warm() -> None:
-    """One small model through all tools, so that each child need not make anew what they make when first used."""
+def _warm() -> dict[str, Any]:
+    """One small model through all tools: children of many models need not each make what tools make when first used."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -76,8 +76,12 @@ def _warm() -> None:
             pkgutil.resolve_name(WARM)()
             code = 0
         os._exit(code)
-    if os.waitpid(child, 0)[1] == 0:
+    survived = os.waitpid(child, 0)[1] == 0
+    if survived:
         pkgutil.resolve_name(WARM)()
+        gc.collect()
+        gc.freeze()
+    return {"warm": survived}
 
 
 def _serve(call: dict[str, Any], calls: int) -> dict[str, Any]:

@@ -165,8 +165,18 @@ def nodes_count(model: Any) -> int:
     return sum(node.op_type != "Constant" for graph in graphs_of(model) for node in graph.node)
 
 
+def is_part_of(candidate: Any, original: Any) -> bool:
+    """Whether a graph has less than half of the nodes of another and no operator that that has not as often."""
+    found, wanted = _operators(candidate), _operators(original)
+    return 2 * found.total() < wanted.total() and found <= wanted
+
+
 def _kind(model: Any) -> tuple[Any, ...]:
-    operators = Counter((node.domain, node.op_type) for graph in graphs_of(model) for node in graph.node)
+    operators = _operators(model)
     weights = sum(len(one.raw_data) for one in model.graph.initializer)
     versions = tuple(sorted((one.domain, one.version) for one in model.opset_import))
     return (tuple(sorted(operators.items())), weights, versions)
+
+
+def _operators(model: Any) -> Counter[tuple[str, str]]:
+    return Counter((node.domain, node.op_type) for graph in graphs_of(model) for node in graph.node)
