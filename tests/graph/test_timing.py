@@ -110,7 +110,8 @@ def test_the_ratio_that_is_told_is_the_middle_one(ratios: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "slow"), [([0.3], False), ([1.0] * 3, False), ([1.4] * 3 + [1.0] * 12, False), ([1.4] * 15, True)]
+    ("candidate", "slow"),
+    [([0.3], False), ([1.0] * 3, False), ([1.1] * 3, False), ([1.4] * 3 + [1.0] * 12, False), ([1.4] * 15, True)],
 )
 def test_a_session_is_slower_to_open_only_if_it_always_is(
     monkeypatch: pytest.MonkeyPatch, candidate: list[float], slow: bool
