@@ -9,13 +9,15 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rayopt.errors import InputError, RayoptError, input_error
+from rayopt.cli.exits import exit_codes as _exit_codes
+from rayopt.cli.jobs import jobs
+from rayopt.cli.submit import submit
+from rayopt.errors import input_error
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -30,6 +32,10 @@ def main() -> None:
 @click.version_option(package_name="rayopt")
 def cli() -> None:
     """Makes models smaller and faster, on this machine or a Ray cluster; measured and proven."""
+
+
+cli.add_command(submit)
+cli.add_command(jobs)
 
 
 @cli.command()
@@ -64,6 +70,7 @@ def run(
     What was finished before is not done again: an interrupted run goes on where it was.
     """
     with _exit_codes(as_json):
+        _take_secrets()
         from rayopt import api
         from rayopt.cli.progress import progress
         from rayopt.cli.show import show_summary
@@ -222,6 +229,14 @@ def cache_prune(size: str | None, everything: bool, days: float | None, as_json:
         prune(size, everything, days, as_json)
 
 
+def _take_secrets() -> None:
+    """A job that was submitted with secrets reads them from its node, and says them to nobody."""
+    from rayopt.cluster import secrets
+
+    secrets.load()
+    secrets.hide()
+
+
 def _job(path: Path, kind: str | None, options: dict[str, Any]) -> Path | dict[str, Any]:
     """The job file, or the job that a model file stands for together with the options that only go with one."""
     if kind == "graph":
@@ -257,28 +272,3 @@ _SIGNALS: dict[int, Any] = {}
 def _interrupt(number: int, frame: Any) -> None:
     """A polite end by SIGTERM is an interruption like Ctrl-C."""
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _exit_codes(as_json: bool) -> Iterator[None]:
-    """Turns the errors that are meant for the user into messages on stderr and exit codes."""
-    try:
-        yield
-    except InputError as error:
-        if as_json:
-            faults = [{"place": one.place, "problem": one.problem, "remedy": one.remedy} for one in error.faults]
-            click.echo(json.dumps({"status": "error", "faults": faults}, indent=2))
-        for fault in error.faults:
-            click.echo(f"error: {fault}", err=True)
-        sys.exit(2)
-    except RayoptError as error:
-        if as_json:
-            click.echo(json.dumps({"status": "failed", "reason": str(error)}, indent=2))
-        click.echo(f"failed: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("interrupted: what was finished is kept; the same command goes on from there", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
-        sys.exit(1)

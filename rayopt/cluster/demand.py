@@ -135,7 +135,9 @@ def _told(machines: list[Machine]) -> str:
         return "no nodes"
     told: dict[str, int] = {}
     for machine in machines:
-        amounts = [f"{machine.resources[name]:,g} {words}" for name, words in UNITS.items() if name in machine.resources]
+        amounts = [
+            f"{machine.resources[name]:,g} {words}" for name, words in UNITS.items() if name in machine.resources
+        ]
         others = [name for name in machine.resources if name not in UNITS and not _internal(name)]
         labels = [f"{key}={value}" for key, value in machine.labels.items() if not key.startswith("ray.io/")]
         said = ", ".join([*amounts, *others, *labels])

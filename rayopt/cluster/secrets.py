@@ -142,7 +142,9 @@ def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> 
     faults = []
     for place, text in texts.items():
         faults += [Fault(place, f"holds {what}", REMEDY) for pattern, what in IN_TEXT if pattern.search(text)]
-        faults += [Fault(place, f"holds the value of your ${name}", REMEDY) for name, value in own.items() if value in text]
+        faults += [
+            Fault(place, f"holds the value of your ${name}", REMEDY) for name, value in own.items() if value in text
+        ]
     return faults
 
 
