@@ -109,9 +109,9 @@ def jobs_fetch(
 def _from_head(line: Line, found: Submission, target: Path, overwrite: bool) -> None:
     """Lets the head offer the files for as long as it takes to bring them here."""
     from rayopt.cluster.fetching import fetch
-    from rayopt.cluster.submission import new_id
+    from rayopt.cluster.submission import HELPER, new_id
 
-    head, offer = line.jobs.head(), new_id("rayopt-fetch")
+    head, offer = line.jobs.head(), new_id(HELPER)
     line.jobs.start(offer, (head["python"], "-m", "rayopt.cluster.sending", head["logs"], found.out))
     try:
         folder, files = _offered(line, offer, found)
@@ -119,7 +119,6 @@ def _from_head(line: Line, found: Submission, target: Path, overwrite: bool) -> 
     finally:
         if not line.jobs.status(offer).is_over:
             line.jobs.stop(offer, FETCH_WAIT_S)
-        line.jobs.forget(offer)
 
 
 def _offered(line: Line, offer: str, found: Submission) -> tuple[str, list[SentFile]]:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 OPTIONS = (
-    click.option(
-        "--cluster", type=PATH, metavar="FILE", help="The file of a cluster that `rayopt cluster up` started."
-    ),
+    click.option("--cluster", type=PATH, metavar="FILE", help="The file of a cluster that `cluster up` started."),
     click.option("--address", metavar="URL", help="The dashboard of a cluster, such as http://127.0.0.1:8265."),
     click.option("--token-file", type=PATH, help="For --address: its token.  [default: as Ray, ~/.ray/auth_token]"),
 )

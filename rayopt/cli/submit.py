@@ -37,13 +37,9 @@ class Wish:
 @click.argument("job", type=PATH)
 @reaching
 @click.option("--name", help="The run's name; the same name goes on with the same run.  [default: the job's]")
-@click.option(
-    "--out", help="Where results go: a folder on the head, s3://, gs://.  [default: ~/.rayopt/runs/NAME there]"
-)
+@click.option("--out", help="Where results go: on the head, s3:// or gs://.  [default: ~/.rayopt/runs/NAME]")
 @click.option("--working-dir", type=PATH, help="The folder that travels.  [default: the job file's]")
-@click.option(
-    "--runtime-env", type=PATH, metavar="FILE", help="YAML with what Ray sets up for the job: pip, env_vars, ..."
-)
+@click.option("--runtime-env", type=PATH, metavar="FILE", help="What Ray sets up for the job: pip, env_vars, ...")
 @click.option("--secret", "secrets", multiple=True, metavar="NAME[=PATH]", help="A variable, or file, of the nodes.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")

@@ -67,9 +67,10 @@ def asks(job: JobSettings, document: Document) -> list[Ask]:
     step_bytes = getattr(getattr(job, "limits", None), "step_bytes", 0)
     if step_bytes:
         found.append(Ask(("limits", "step_bytes"), {"CPU": 1.0, "memory": float(step_bytes)}))
-    if isinstance(job, CourseSettings) and (least_workers(job) > 1 or job.resources):
-        at = ("resources",) if job.resources else ("workers",)
-        found.append(Ask(at, {"CPU": 1.0, **job.resources}, count=least_workers(job)))
+    course: Any = job  # a kind's fields may be those of a course as well
+    if isinstance(course, CourseSettings) and (least_workers(course) > 1 or course.resources):
+        at = ("resources",) if course.resources else ("workers",)
+        found.append(Ask(at, {"CPU": 1.0, **course.resources}, count=least_workers(course)))
     with plugins.importable(document.folder):
         found += _of_steps(document.data.get("steps"), ("steps",), document)
     return found
@@ -100,7 +101,7 @@ def types_of(cluster: Mapping[str, Any]) -> list[Machine]:
 
 
 def unknown_types(cluster: Mapping[str, Any]) -> bool:
-    """Whether the autoscaler may add machines of which the file does not say what they have: nothing is certain then."""
+    """Whether the autoscaler may add machines of which the file does not say what they have."""
     kinds = cluster.get("available_node_types")
     return any(not kind.get("resources") for kind in kinds.values()) if isinstance(kinds, Mapping) else False
 

@@ -1,4 +1,4 @@
-"""A run folder that comes home from a cluster: every file checked against its hash, the folder put in place as a whole."""
+"""A run folder that comes home from a cluster: files are held against their hashes, and put in place all at once."""
 
 from __future__ import annotations
 

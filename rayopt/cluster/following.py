@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from rayopt.cluster.submission import Submission
 from rayopt.errors import RayoptError, WorkError
 
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 LEAST_S, SHARE = 0.2, 20  # a long log is asked for less often: asking takes a twentieth of the time at most
 BETWEEN_TRIES_S = 1.0
 PATIENCE_S = 600.0
@@ -39,7 +40,7 @@ class Following:
     _seen: int = 0
     _lost: float | None = None
     _decoder: codecs.IncrementalDecoder = field(
-        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+        default_factory=lambda: _UTF8("replace")
     )
 
     def run(self) -> Submission:
@@ -60,7 +61,8 @@ class Following:
                 self._lost = None
             if now.is_over:
                 return now
-            self.sleep(max(LEAST_S, SHARE * (self.clock() - began)))
+            self.sleep(max(_UTF8 = codecs.getincrementaldecoder("utf-8")
+LEAST_S, SHARE * (self.clock() - began)))
 
     def _pass_on(self, log: bytes, is_all: bool) -> None:
         new = self._decoder.decode(log[self._seen :], is_all)

@@ -1,4 +1,4 @@
-"""What of a folder travels to a cluster with a job, and as what: our own rules, since Ray's ship `.env` and follow links.
+"""What of a folder travels to a cluster with a job: our own rules, since Ray's ship `.env` and follow links.
 
 Left out: what .gitignore and .rayignore say, secrets, version control, environments, caches and run folders.
 """

@@ -1,7 +1,7 @@
 """Secrets on the nodes: named by a job, never sent with it, and kept out of what it says.
 
-A secret is the name of an environment variable. Its value is in the environment of the nodes, or in a file on them; what
-travels is the name and the path alone. Every process of a job reads them when it starts.
+A secret is the name of an environment variable. Its value is in the environment of the nodes, or in a file on them;
+what travels is the name and the path alone. Every process of a job reads them when it starts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IN_TEXT = (
 )
 MIN_LENGTH = 6  # shorter values are found in any text
 HIDDEN = "***"
-REMEDY = "take it out, and name the node's variable or file with --secret NAME or NAME=/path/on/the/node"
+REMEDY = "take it out, and name a variable or file of the nodes with --secret NAME or NAME=/path"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def named(environ: Mapping[str, str] = os.environ) -> tuple[Secret, ...]:
 
 def load() -> None:
     """Puts what this process was told of into its environment; raises InputError for each that is not on this node."""
-    faults = []
+    faults: list[Fault] = []
     for secret in named():
         try:
             os.environ[secret.name] = _value(secret)
@@ -96,7 +96,7 @@ def hide() -> None:
     """From now on no value shows in what this process prints or logs."""
     if not _values():
         return
-    sys.stdout, sys.stderr = Hiding(sys.stdout), Hiding(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Hiding(sys.stdout), Hiding(sys.stderr)
     before = logging.getLogRecordFactory()
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -141,10 +141,9 @@ def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> 
     }
     faults = []
     for place, text in texts.items():
-        faults += [Fault(place, f"holds {what}", REMEDY) for pattern, what in IN_TEXT if pattern.search(text)]
-        faults += [
-            Fault(place, f"holds the value of your ${name}", REMEDY) for name, value in own.items() if value in text
-        ]
+        found = [what for pattern, what in IN_TEXT if pattern.search(text)]
+        found += [f"the value of your ${name}" for name, value in own.items() if value in text]
+        faults += [Fault(place, f"holds {what}", REMEDY) for what in found]
     return faults
 
 

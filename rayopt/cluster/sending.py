@@ -2,8 +2,8 @@
 
 python -m rayopt.cluster.sending LOGS FOLDER
 
-Ray's dashboard gives out what lies among its logs, to whoever has the token. What is complete is offered as a link, what
-may still grow as a copy; both go when this process does.
+Ray's dashboard gives out what lies among its logs, to whoever has the token. What is complete is offered as a link,
+what may still grow as a copy; both go when this process does.
 """
 
 from __future__ import annotations

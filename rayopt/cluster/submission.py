@@ -16,6 +16,7 @@ from rayopt.errors import WorkError
 ENDED = frozenset(("SUCCEEDED", "FAILED", "STOPPED"))
 RUNS = "~/.rayopt/runs"  # on the head: a run is found again by its name
 MANIFEST = "rayopt-manifest "  # what the line with the list of a run folder's files begins with
+HELPER = "rayopt-fetch"  # what the ids of commands of our own begin with; they are nobody's jobs
 STOP_WAIT_S = 30  # what a job that is stopped has to write down what it has
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

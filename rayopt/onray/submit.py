@@ -1,4 +1,4 @@
-"""Jobs of a cluster from outside, through Ray's job submission: every question has a time limit and one clear answer."""
+"""Jobs of a cluster from outside, through Ray's job submission: every question has a time limit and a clear answer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from ray.job_submission import JobSubmissionClient
 from rayopt.cluster.demand import Machine
 from rayopt.cluster.files import is_here
 from rayopt.cluster.following import LostError
-from rayopt.cluster.submission import ENDED, Order, Submission, entrypoint
+from rayopt.cluster.submission import ENDED, HELPER, Order, Submission, entrypoint
 from rayopt.errors import InputError, WorkError, did_you_mean, input_error
 from rayopt.runs.files import BLOCK_BYTES
 
 CONNECT_S, ANSWER_S, UPLOAD_S = 5.0, 30.0, 600.0
 TRIES = 3
+HEAD_WAIT_S = 20.0
 OWN_ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray takes them for more than what it is asked for
 PYTHON = re.compile(r"--python_worker_command=(.+?) \S*setup_worker\.py ")
 
@@ -80,7 +81,8 @@ class Submissions:
 
     def all(self) -> list[Submission]:
         """Every submission that the cluster remembers, newest first."""
-        found = [_submission(one) for one in self._get("/api/jobs/") if one.get("submission_id")]
+        told = [one for one in self._get("/api/jobs/") if one.get("submission_id")]
+        found = [_submission(one) for one in told if not one["submission_id"].startswith(HELPER)]
         return sorted(found, key=lambda one: -(one.began or 0))
 
     def status(self, id: str) -> Submission:
@@ -118,19 +120,17 @@ class Submissions:
             time.sleep(0.2)
         return now
 
-    def forget(self, id: str) -> None:
-        """Takes an ended submission off the cluster's list."""
-        self._ask("DELETE", f"/api/jobs/{quote(id, safe='')}")
-
     def machines(self) -> list[Machine]:
         """What the nodes have that are alive."""
         return [Machine(node["resources_total"], node.get("labels") or {}) for node in self._nodes()]
 
     def head(self) -> Mapping[str, Any]:
         """What is known of the head: `node_id`, the `python` that its Ray runs by, and the folder of its `logs`."""
-        head = next((node for node in self._nodes() if node["is_head_node"]), None)
-        if head is None:
-            raise LostError("the cluster tells of no head")
+        until = time.monotonic() + HEAD_WAIT_S  # one that has just started is told of a moment later
+        while (head := next((node for node in self._nodes() if node["is_head_node"]), None)) is None:
+            if time.monotonic() > until:
+                raise WorkError(f"the cluster at {self._address} tells of no head")
+            time.sleep(0.5)
         detail = self._get(f"/nodes/{head['node_id']}")["data"]["detail"]
         found = PYTHON.search(" ".join(detail.get("cmdline") or ()))
         logs = f"{detail['raylet']['sessionDir']}/logs"
@@ -192,7 +192,7 @@ class Submissions:
             raise input_error(place, f"is not answered by Ray ({_reason(error)})", "check the address") from error
 
 
-class _Client(JobSubmissionClient):  # type: ignore[misc]
+class _Client(JobSubmissionClient):
     """Ray's client, which would wait for ever, with time limits; and what is on this machine needs no proxy."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
@@ -200,15 +200,6 @@ class _Client(JobSubmissionClient):  # type: ignore[misc]
         if is_here(urlsplit(self._address).hostname or ""):
             options.setdefault("proxies", {"http": None, "https": None})
         return super()._do_request(method, endpoint, **options)
-
-
-def connect(address: str, token: str | None) -> Submissions:
-    """The cluster's submissions; raises InputError, not LostError, where nobody answers from the start."""
-    try:
-        return Submissions(address, token)
-    except LostError as error:
-        remedy = "check the address, and that the cluster is up"
-        raise input_error(f"the cluster at {address}", f"no Ray answers there ({error})", remedy) from error
 
 
 def _submission(told: Mapping[str, Any]) -> Submission:
