@@ -46,9 +46,9 @@ class Ask:
     count: int = 1
 
     def __str__(self) -> str:
-        words = [f"{amount:,g} {UNITS[name]}" for name, amount in self.amounts.items() if name in UNITS]
+        words = [f"{amount:,.15g} {UNITS[name]}" for name, amount in self.amounts.items() if name in UNITS]
         words += [
-            f"the resource {name!r}" + (f" ({amount:,g})" if amount > 1 else "")
+            f"the resource {name!r}" + (f" ({amount:,.15g})" if amount > 1 else "")
             for name, amount in self.amounts.items()
             if name not in UNITS
         ]

@@ -39,9 +39,7 @@ class Following:
     was_lost: bool = False
     _seen: int = 0
     _lost: float | None = None
-    _decoder: codecs.IncrementalDecoder = field(
-        default_factory=lambda: _UTF8("replace")
-    )
+    _decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _UTF8("replace"))
 
     def run(self) -> Submission:
         """Passes on the log until the job is over, and gives what became of it.
@@ -61,8 +59,7 @@ class Following:
                 self._lost = None
             if now.is_over:
                 return now
-            self.sleep(max(_UTF8 = codecs.getincrementaldecoder("utf-8")
-LEAST_S, SHARE * (self.clock() - began)))
+            self.sleep(max(LEAST_S, SHARE * (self.clock() - began)))
 
     def _pass_on(self, log: bytes, is_all: bool) -> None:
         new = self._decoder.decode(log[self._seen :], is_all)

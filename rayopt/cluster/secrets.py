@@ -133,7 +133,7 @@ class Hiding:
 
 
 def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> list[Fault]:
-    """A fault for each text, by place, that holds a secret: one known by its form, or a value of our own environment."""
+    """A fault for each text, by place, that holds a secret: one known by its form, or a value of our variables."""
     own = {
         name: value
         for name, value in environ.items()
