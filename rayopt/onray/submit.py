@@ -232,7 +232,8 @@ def _last_line(said: object) -> str:
 
 def _reason(error: BaseException) -> str:
     """Why a connection failed, without the layers of libraries around it."""
-    found = re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)|(timed out)", str(error))
+    said = f"{error} {error.__context__ or ''}"
+    found = re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)|(timed out)", said)
     return (found[1] or found[2]).lower() if found else type(error).__name__
 
 
