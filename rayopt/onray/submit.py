@@ -226,7 +226,7 @@ def _short(answer: requests.Response) -> str:
 
 
 def _last_line(said: object) -> str:
-    lines = str(said).strip().rstrip(".").splitlines()
+    lines = [line.strip() for line in str(said).splitlines() if re.search(r"\w", line)]
     return lines[-1][:300] if lines else "no word"
 
 
