@@ -48,7 +48,7 @@ cli.add_command(jobs)
 @click.option("--data", help="For a model: rows to compare on, FILE.npz|npy|csv|parquet or package.module:function.")
 @click.option("--target", help="For a model: the column or array of the data with the labels, if it has some.")
 @click.option("--max-drop", type=float, help="For a model: how much worse the metric may get.  [default: 0.01]")
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]")
+@click.option("--out", help="The run folder, or s3://..., gs://... to keep it there.  [default: runs/NAME]")
 @click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
@@ -59,7 +59,7 @@ def run(
     data: str | None,
     target: str | None,
     max_drop: float | None,
-    out: Path | None,
+    out: str | None,
     address: str | None,
     assignments: tuple[str, ...],
     overwrite: bool,
@@ -81,7 +81,10 @@ def run(
             summary = api.run(
                 given, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher
             )
-        show_summary(summary, api.run_folder(out, summary["name"]), as_json)
+        folder = api.run_folder(out, summary["name"])
+        show_summary(summary, folder, as_json)
+        if out is not None and folder != Path(out) and not as_json:
+            click.echo(f"kept at: {out}")
 
 
 @cli.command()
