@@ -21,20 +21,25 @@ from typing import Any
 
 from rayopt.cluster.submission import MANIFEST
 from rayopt.runs.files import file_sha256
+from rayopt.runs.remote import RemoteFolder, is_address
 
 OFFER_S = 3600
+BROUGHT = ".brought"
 GROWING = (".jsonl", ".txt")
 ASIDE = "."  # what a run writes aside, and its lock, begin with this
 
 
 def main(logs: str, folder: str) -> int:
     """Offers the folder; gives 3 where there is none."""
-    source = Path(folder).expanduser()
-    if not source.is_dir():
+    source = RemoteFolder(folder).work if is_address(folder) else Path(folder).expanduser()
+    if not source.is_dir() and not is_address(folder):
         print(f"there is no run folder {source}", flush=True)  # noqa: T201 - the log is what is read
         return 3
     aside = Path(tempfile.mkdtemp(prefix="rayopt-", dir=logs))
     try:
+        if not source.is_dir():  # the run worked on another head
+            source = aside / BROUGHT
+            RemoteFolder(folder).bring_to(source)
         files = list(_offered(source, aside))
         print(f"{MANIFEST}{json.dumps([aside.name, files])}", flush=True)  # noqa: T201
         time.sleep(OFFER_S)

@@ -89,6 +89,12 @@ class RemoteFolder:
             thread.join()
             self._copy_last()
 
+    def bring_to(self, folder: Path) -> None:
+        """Copies what the address has into a folder; raises InputError where nobody is there."""
+        with self._as_input():
+            for name in self._names():
+                self._get(name, folder / name)
+
     def _bring(self) -> None:
         """What the address has, unless the last run that wrote there worked here: then all of it is here already."""
         owner = self._owner()
