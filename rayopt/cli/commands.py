@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from rayopt.cli.cluster import cluster
+from rayopt.cli.doctor import doctor
 from rayopt.cli.exits import exit_codes as _exit_codes
 from rayopt.cli.jobs import jobs
 from rayopt.cli.submit import submit
@@ -34,8 +36,8 @@ def cli() -> None:
     """Makes models smaller and faster, on this machine or a Ray cluster; measured and proven."""
 
 
-cli.add_command(submit)
-cli.add_command(jobs)
+for _command in (submit, jobs, cluster, doctor):
+    cli.add_command(_command)
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""Errors that are meant for the user as messages on stderr and exit codes, for every command alike."""
+"""What every command does with the errors that are meant for the user."""
 
 from __future__ import annotations
 

@@ -65,6 +65,12 @@ class ClusterFile:
     def gcs_port(self) -> int:
         return self._port("--port", GCS_PORT)
 
+    @property
+    def worker_ports(self) -> tuple[int, int] | None:
+        """The range of ports that worker processes listen on, where the file says it."""
+        low, high = self._port("--min-worker-port", 0), self._port("--max-worker-port", 0)
+        return (low, high) if low and high else None
+
     def _port(self, option: str, default: int) -> int:
         found = re.search(rf"(?<!\S){option}[= ]\s*(\d+)", " ".join(self.commands("head_start_ray_commands")))
         return int(found[1]) if found else default
@@ -92,7 +98,7 @@ def read_cluster(path: Path) -> ClusterFile:
 
     faults = faults_of(data, place)
     faults += _name_faults(data, place) + _provider_faults(data, place)
-    faults += _key_faults(data, place, path.resolve().parent)
+    faults += _key_faults(data, place) + _unsupported(data, place)
     if faults:
         raise InputError(faults)
     return _cluster(path, data)
@@ -108,7 +114,7 @@ def _cluster(path: Path, data: dict[str, Any]) -> ClusterFile:
         head_ip=provider["head_ip"] if local else None,
         worker_ips=tuple(provider.get("worker_ips") or ()) if local else (),
         ssh_user=auth.get("ssh_user"),
-        ssh_key=_key_path(auth, path.resolve().parent),
+        ssh_key=_key_path(auth),
         ssh_proxy=auth.get("ssh_proxy_command"),
         raw=data,
     )
@@ -167,15 +173,31 @@ def _local_faults(provider: dict[str, Any], place: Any) -> list[Fault]:
     return faults
 
 
-def _key_path(auth: Mapping[str, Any], folder: Path) -> Path | None:
+def _unsupported(data: dict[str, Any], place: Any) -> list[Fault]:
+    """What Ray's launcher would do on hosts of one's own and rayopt, which starts them itself, does not."""
+    provider = data.get("provider")
+    if not isinstance(provider, dict) or provider.get("type") != "local":
+        return []
+    docker = data.get("docker")
+    faults = []
+    if isinstance(docker, dict) and docker.get("image"):
+        problem = "is not used with the provider `local`"
+        faults.append(Fault(place(("docker",)), problem, "install into a virtual environment by `setup_commands:`"))
+    if data.get("cluster_synced_files"):
+        at = place(("cluster_synced_files",))
+        faults.append(Fault(at, "is not used with the provider `local`", "write `file_mounts:`"))
+    return faults
+
+
+def _key_path(auth: Mapping[str, Any]) -> Path | None:
     given = auth.get("ssh_private_key")
-    return folder / Path(given).expanduser() if isinstance(given, str) else None
+    return Path(given).expanduser() if isinstance(given, str) else None
 
 
-def _key_faults(data: dict[str, Any], place: Any, folder: Path) -> list[Fault]:
+def _key_faults(data: dict[str, Any], place: Any) -> list[Fault]:
     """Whether the ssh key is there, and nobody else's to read: ssh itself refuses such a key only when it is used."""
     auth = data.get("auth")
-    key = _key_path(auth, folder) if isinstance(auth, dict) else None
+    key = _key_path(auth) if isinstance(auth, dict) else None
     if key is None:
         return []
     at = place(("auth", "ssh_private_key"))

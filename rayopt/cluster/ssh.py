@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rayopt.cluster.files import ClusterFile, is_here
 
@@ -76,6 +78,11 @@ class Remote:
         identity = ["-i", str(key), "-o", "IdentitiesOnly=yes"] if key else []
         return [*identity, *(word for name, value in said.items() for word in ("-o", f"{name}={value}"))]
 
+    def environment(self) -> dict[str, str]:
+        """Ours; here the programs beside this Python are found first, as in a virtual environment that is active."""
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        return {**os.environ, "PATH": path} if self.here else dict(os.environ)
+
     def run(self, command: str, *, given: str | bytes = "", timeout_s: float = 60) -> Answer:
         """Runs a shell command with `given` on its stdin; never raises for what the host or the command does."""
         data = given.encode() if isinstance(given, str) else given
@@ -86,7 +93,7 @@ class Remote:
                 capture_output=True,
                 timeout=timeout_s,
                 check=False,
-                env=dict(os.environ),
+                env=self.environment(),
             )
         except subprocess.TimeoutExpired as error:
             out, err = ((part or b"").decode(errors="replace") for part in (error.stdout, error.stderr))

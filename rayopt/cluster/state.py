@@ -68,15 +68,18 @@ def drop_state(cluster: ClusterFile) -> None:
     state_path(cluster).unlink(missing_ok=True)
 
 
-def head_of(cluster: ClusterFile) -> str:
-    """The head's address: the file's, or the one that a cloud gave at `up`."""
-    if cluster.head_ip is not None:
-        return cluster.head_ip
+def known_state(cluster: ClusterFile) -> Started:
+    """What was started; raises InputError where nothing was."""
     started = read_state(cluster)
     if started is None:
         problem = f"the cluster {cluster.name!r} was not started from here"
         raise input_error(str(cluster.path), problem, f"start it with `rayopt cluster up {cluster.path}`")
-    return started.head
+    return started
+
+
+def head_of(cluster: ClusterFile) -> str:
+    """The head's address: the file's, or the one that a cloud gave at `up`."""
+    return cluster.head_ip or known_state(cluster).head
 
 
 @contextlib.contextmanager
