@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,7 +63,7 @@ def run(
         if remote:
             stack.enter_context(remote.mirrored())
         folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-        log = Logged(watcher or Silent())
+        log = _watching(watcher or Silent(), address, loaded.job.name)
         means = (opener(address), _place(address), store, log, folder)
         desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
         return _carry_out(loaded, prepared, desk)
@@ -73,13 +74,22 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]:
-    with logging_to(desk.folder.log):
+    with logging_to(desk.folder.log, {"run": loaded.job.name, "run_id": uuid.uuid4().hex[:12]}):
         try:
             return loaded.kind.run(prepared, desk)
         finally:
             if desk.folder.summary.is_file():
                 write_report(desk.folder)
             desk.cache.release()
+
+
+def _watching(watcher: Watcher, address: str | None, name: str) -> Watcher:
+    """The watcher with what is logged and, on Ray, counted."""
+    if address == IN_PROCESS:
+        return Logged(watcher)
+    from rayopt.onray.metrics import Metered
+
+    return Metered(Logged(watcher), name)
 
 
 def _check_address(address: str | None) -> None:

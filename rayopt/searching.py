@@ -402,6 +402,7 @@ class Told(Progress):
         self._ended += 1
         if score is not None and (self._best is None or score > self._best):
             self._best = score
+        self._watcher.candidate(trial["id"], trial["status"], {} if self._best is None else {self._title: self._best})
         self._watcher.ended(
             trial["id"], self._words(trial, left_s), trial["status"], trial["reason"], all(one for _, one in folds)
         )

@@ -141,7 +141,7 @@ def killed_after() -> Callable[[list[str], int], None]:
 def ray_head() -> Iterator[Head]:
     """A Ray with a token that jobs are submitted to, in processes of its own."""
     folder = Path(tempfile.mkdtemp(prefix="rh-"))  # short: Ray's sockets lie below it
-    head = Head(folder, {"NODE_TOKEN": secrets.token_hex(12)})
+    head = Head(folder, {"NODE_TOKEN": secrets.token_hex(12), "RAY_metrics_report_interval_ms": "500"})
     yield head
     head.stop()
     shutil.rmtree(folder, ignore_errors=True)

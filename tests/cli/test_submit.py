@@ -314,6 +314,44 @@ def test_a_secret_is_nowhere_but_where_it_is_used(
     assert "$MY_PASSWORD" in leaking.stderr
 
 
+def test_prometheus_sees_candidates_the_best_and_cache_hits(
+    ray_head: Head, small_job: Callable[..., Path], told: Path
+) -> None:
+    (told / "go").touch()
+    waits = (
+        "import time\nfrom pathlib import Path\n"
+        + METHOD.partition("def apply")[0].replace("import os\n", "")
+        + (
+            "def apply(model, params, context):\n"
+            f"    while not Path({str(told / 'seen')!r}).exists(): time.sleep(0.05)\n    return model\n"
+        )
+    )
+    job = small_job(name="metered", steps=[{"any": ["quantize_dynamic", "patient.method"]}])
+    (job.parent / "patient").mkdir()
+    (job.parent / "patient" / "__init__.py").touch()
+    (job.parent / "patient" / "method.py").write_text(waits)
+    process = client("submit", job, *ray_head.options)
+
+    def exported() -> dict[str, float]:
+        text = requests.get(f"http://127.0.0.1:{ray_head.metrics_port}/metrics", timeout=10).text
+        mine = [line for line in text.splitlines() if line.startswith("ray_rayopt_") and 'run="metered"' in line]
+        return {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in mine}
+
+    wanted = {"ray_rayopt_candidates_total", "ray_rayopt_best", "ray_rayopt_tasks_total", "ray_rayopt_tasks_planned"}
+    until(lambda: wanted <= set(exported()), "the metrics are not there")
+    found = exported()
+    assert found["ray_rayopt_candidates_total"] == 2  # the baseline and the one that does not wait
+    assert found["ray_rayopt_best"] > 1000
+    names = requests.get(
+        f"{ray_head.address}/api/v0/tasks?limit=1000", headers={"Authorization": f"Bearer {ray_head.token}"}, timeout=30
+    ).text
+    assert "export_onnx > quantize_dynamic" in names
+    (told / "seen").touch()
+    out, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, out + err
+    (told / "seen").unlink()
+
+
 def test_twenty_at_once_none_lost_none_doubled(ray_head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rayopt.cluster.packing import collect, pack
     from rayopt.cluster.submission import Order
