@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "RAYOPT_CLUSTER"
-GRACE_S = 4.0
+GRACE_S = 1.5  # a raylet whose GCS ends at the same time never ends politely
 LISTEN = "0A"  # TCP's state in /proc/net/tcp
 
 

@@ -104,6 +104,8 @@ def test_there_is_a_file_for_each_place() -> None:
         ("cluster_name: mine\n", "", "1: lacks the key 'cluster_name'"),
         ("cluster_name: mine", "cluster_name: 7", "1: cluster_name: must be text, got 7"),
         ("auth:", "max_workers: -1\nauth:", "6: max_workers: is -1, less than 0"),
+        ("auth:", "max_workers: true\nauth:", "6: max_workers: must be a whole number, got True"),
+        ("auth:", "max_workers: 1.5\nauth:", "6: max_workers: must be a whole number, got 1.5"),
         ("auth:", "docker: {image: x}\nauth:", "6: docker: is not used with the provider `local`"),
         ("auth:", "\tauth:", "6: is not YAML"),
         ("ssh_user: ray", "ssh_user: ray\n    ssh_user: root", "8: auth.ssh_user: is given twice"),
