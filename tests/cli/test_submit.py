@@ -23,6 +23,7 @@ from click.testing import CliRunner
 
 from rayopt.cli.commands import cli
 from tests.head import Head, free_ports
+from tests.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -312,6 +313,36 @@ def test_a_secret_is_nowhere_but_where_it_is_used(
     monkeypatch.setenv("MY_PASSWORD", "correct-horse-battery")
     leaking = rayopt("submit", job, "--set", "name=correct-horse-battery", *ray_head.options, code=2)
     assert "$MY_PASSWORD" in leaking.stderr
+
+
+def test_results_that_are_kept_at_an_address_come_home_too(
+    ray_head: Head, small_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    import boto3
+
+    store = Store()
+    try:
+        keys = {"aws_access_key_id": "a-key-id", "aws_secret_access_key": "a-secret-key", "region_name": "us-east-1"}
+        bucket = boto3.resource("s3", endpoint_url=store.url, **keys).create_bucket(Bucket="results")
+        words: list[str | Path] = []
+        for name in ("aws_access_key_id", "aws_secret_access_key"):
+            path = ray_head.home / name
+            path.write_text(keys[name])
+            path.chmod(0o600)
+            words += ["--secret", f"{name.upper()}={path}"]
+        environment = tmp_path / "environment.yaml"
+        environment.write_text(f"env_vars: {{AWS_ENDPOINT_URL: '{store.url}', AWS_DEFAULT_REGION: us-east-1}}")
+        words += ["--runtime-env", environment, "--out", "s3://results/mine", *ray_head.options]
+        done = rayopt("submit", small_job(name="far"), *words)
+        assert "kept at: s3://results/mine" in done.stdout
+        rayopt("jobs", "fetch", "far", "--out", tmp_path / "home", *ray_head.options)
+        there = {one.key.removeprefix("mine/"): one.get()["Body"].read() for one in bucket.objects.all()}
+        home = {str(path.relative_to(tmp_path / "home")): path for path in (tmp_path / "home").rglob("*")}
+        assert {"summary.json", "report.html", "plan.json"} <= set(there)
+        for name, path in home.items():
+            assert path.is_dir() or path.read_bytes() == there[name]
+    finally:
+        store.stop()
 
 
 def test_prometheus_sees_candidates_the_best_and_cache_hits(

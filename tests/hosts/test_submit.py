@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,7 +132,8 @@ class Submitted:
         if not lost:
             assert set(begun) == set(range(STEPS))
         assert sum(begun.values()) - len(begun) <= again_at_most, begun
-        print(f"{self.case}: {time.monotonic() - self.began:.1f} s, begun again {sum(begun.values()) - len(begun)}")
+        again = sum(begun.values()) - len(begun)
+        sys.stdout.write(f"{self.case}: {time.monotonic() - self.began:.1f} s, begun again {again}\n")
         return str(out) + str(err)
 
 
@@ -227,7 +229,7 @@ def test_the_quickstart_gives_the_same_as_at_home(world: World, file: Path, tmp_
     began = time.monotonic()
     done = rayopt(client, "submit", client.home / "quick" / "job.yaml", "--cluster", file, "--name", "quickstart")
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    print(f"submitted: {time.monotonic() - began:.1f} s")
+    sys.stdout.write(f"quickstart: {time.monotonic() - began:.1f} s\n")
     fetched = rayopt(client, "jobs", "fetch", "quickstart", "--cluster", file, "--out", client.home / "home")
     assert fetched.returncode == 0, fetched.stderr
     local = [
