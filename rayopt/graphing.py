@@ -181,6 +181,7 @@ class Graphing:
             certificate = self._certificate(item, outcome)
             certificate["files"].update(copied)
             self.desk.folder.write_artifact(item.id, self._files(item, outcome), certificate)
+        self.desk.watcher.candidate(item.id, "done", {})
         if item.id not in self._journaled:
             self._journaled.add(item.id)
             journal.append(self.desk.folder.outcomes, {"status": "done", **self._rows[item.id]})

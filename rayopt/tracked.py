@@ -102,6 +102,9 @@ class Tracked:
         self.then.ended(id, name, status, reason, cached)
         self.look()
 
+    def candidate(self, id: str, status: str, best: Mapping[str, float]) -> None:
+        self.then.candidate(id, status, best)
+
     def note(self, text: str) -> None:
         self.then.note(text)
 

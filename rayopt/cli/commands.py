@@ -9,13 +9,17 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rayopt.errors import InputError, RayoptError, input_error
+from rayopt.cli.cluster import cluster
+from rayopt.cli.doctor import doctor
+from rayopt.cli.exits import exit_codes as _exit_codes
+from rayopt.cli.jobs import jobs
+from rayopt.cli.submit import submit
+from rayopt.errors import input_error
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -32,6 +36,10 @@ def cli() -> None:
     """Makes models smaller and faster, on this machine or a Ray cluster; measured and proven."""
 
 
+for _command in (submit, jobs, cluster, doctor):
+    cli.add_command(_command)
+
+
 @cli.command()
 @click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml|MODEL.onnx|FOLDER")
 @click.option(
@@ -42,7 +50,7 @@ def cli() -> None:
 @click.option("--data", help="For a model: rows to compare on, FILE.npz|npy|csv|parquet or package.module:function.")
 @click.option("--target", help="For a model: the column or array of the data with the labels, if it has some.")
 @click.option("--max-drop", type=float, help="For a model: how much worse the metric may get.  [default: 0.01]")
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]")
+@click.option("--out", help="The run folder, or s3://..., gs://... to keep it there.  [default: runs/NAME]")
 @click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
@@ -54,7 +62,7 @@ def run(
     data: str | None,
     target: str | None,
     max_drop: float | None,
-    out: Path | None,
+    out: str | None,
     address: str | None,
     assignments: tuple[str, ...],
     overwrite: bool,
@@ -66,6 +74,7 @@ def run(
     What was finished before is not done again: an interrupted run goes on where it was.
     """
     with _exit_codes(as_json):
+        _take_secrets()
         from rayopt import api
         from rayopt.cli.progress import progress
         from rayopt.cli.show import show_summary
@@ -75,7 +84,10 @@ def run(
         with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
             more: dict[str, Any] = {"assignments": assignments, "overwrite": overwrite, "track": track}
             summary = api.run(given, out, address=address, watcher=watcher, **more)
-        show_summary(summary, api.run_folder(out, summary["name"]), as_json)
+        folder = api.run_folder(out, summary["name"])
+        show_summary(summary, folder, as_json)
+        if out is not None and folder != Path(out) and not as_json:
+            click.echo(f"kept at: {out}")
 
 
 @cli.command()
@@ -223,6 +235,14 @@ def cache_prune(size: str | None, everything: bool, days: float | None, as_json:
         prune(size, everything, days, as_json)
 
 
+def _take_secrets() -> None:
+    """A job that was submitted with secrets reads them from its node, and says them to nobody."""
+    from rayopt.cluster import secrets
+
+    secrets.load()
+    secrets.hide()
+
+
 def _job(path: Path, kind: str | None, options: dict[str, Any]) -> Path | dict[str, Any]:
     """The job file, or the job that a model file stands for together with the options that only go with one."""
     if kind == "graph":
@@ -258,28 +278,3 @@ _SIGNALS: dict[int, Any] = {}
 def _interrupt(number: int, frame: Any) -> None:
     """A polite end by SIGTERM is an interruption like Ctrl-C."""
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _exit_codes(as_json: bool) -> Iterator[None]:
-    """Turns the errors that are meant for the user into messages on stderr and exit codes."""
-    try:
-        yield
-    except InputError as error:
-        if as_json:
-            faults = [{"place": one.place, "problem": one.problem, "remedy": one.remedy} for one in error.faults]
-            click.echo(json.dumps({"status": "error", "faults": faults}, indent=2))
-        for fault in error.faults:
-            click.echo(f"error: {fault}", err=True)
-        sys.exit(2)
-    except RayoptError as error:
-        if as_json:
-            click.echo(json.dumps({"status": "failed", "reason": str(error)}, indent=2))
-        click.echo(f"failed: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("interrupted: what was finished is kept; the same command goes on from there", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
-        sys.exit(1)

@@ -150,6 +150,8 @@ class Trials:
         best = "" if self._best is None else f" (best so far {goal.sign * self._best:.4g})"
         status = "failed" if one.failed else "done"
         said = f"{_named(one.params)}: {shown}{best}"
+        best_so_far = {} if self._best is None else {goal.metric: goal.sign * self._best}
+        self._desk.watcher.candidate(trial["id"], status, best_so_far)
         self._desk.watcher.ended(trial["id"], said, status, str(trial["reason"]), cached)
 
     def _trial(self, one: Observation) -> dict[str, Any]:

@@ -93,6 +93,8 @@ class Told(Progress):
         sign = self._aim.goals[0].sign
         if score is not None and (self._best is None or sign * score > sign * self._best):
             self._best = score
+        best = {} if self._best is None else {self._metric: self._best}
+        self._watcher.candidate(trial["id"], trial["status"], best)
         self._watcher.ended(
             trial["id"], self._words(trial, left_s), trial["status"], trial["reason"], all(one for _, one in folds)
         )

@@ -1,0 +1,299 @@
+"""A cluster of three hosts from cluster/onprem.yaml: up, looked at, knocked at by strangers, mended, down."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts.clusters import RAYOPT, prepare, rayopt
+from tests.hosts.world import REPOSITORY, Host, World
+
+HOSTS = ("head", "one", "two")
+TOKEN = Path(".rayopt/clusters/rayopt-onprem.token")
+PYTHON = f"{sys.prefix}/bin/python"
+KNOCKING = (REPOSITORY / "tests" / "hosts" / "knocking.py").read_text()
+
+# A driver on the head with a worker process on every node, until its stdin closes.
+DRIVER = """
+import ray, sys
+ray.init("auto", log_to_driver=False)
+
+@ray.remote(num_cpus=2)
+def hold():
+    import os, time
+    print(os.getpid())
+    time.sleep(600)
+
+@ray.remote(num_cpus=0)
+class Seat:
+    def port(self):
+        return ray.get_runtime_context().get_node_id()
+
+tasks = [hold.remote() for _ in range(3)]
+import time
+from ray.util.state import list_tasks
+deadline = time.monotonic() + 60
+while ray.available_resources().get("CPU", 0) and time.monotonic() < deadline:
+    time.sleep(0.1)
+print("busy" if not ray.available_resources().get("CPU", 0) else "idle", flush=True)
+sys.stdin.read()
+"""
+
+CLOSED = {"nothing": "ConnectionRefusedError", "wrong token": "ConnectionRefusedError"}
+HTTP = {"nothing": "401", "wrong token": "403"}
+GRPC = {"nothing": "UNAUTHENTICATED", "wrong token": "UNAUTHENTICATED"}
+OPEN = {"nothing": "200", "wrong token": "200"}  # says something to anybody: what the firewall is for
+
+# Every port that a head of Ray 2.60 listens on, what is asked there, and what strangers get.
+KNOCKS = [
+    (6379, "grpc", "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo", GRPC),
+    (6379, "grpc", "/ray.rpc.InternalKVGcsService/InternalKVKeys", GRPC),
+    (6379, "grpc", "/ray.rpc.JobInfoGcsService/GetAllJobInfo", GRPC),
+    (6379, "grpc", "/ray.rpc.NodeInfoGcsService/DrainNode", GRPC),
+    (6380, "grpc", "/ray.rpc.NodeManagerService/GetNodeStats", GRPC),
+    (6380, "grpc", "/ray.rpc.NodeManagerService/RequestWorkerLease", GRPC),
+    (6380, "grpc", "/ray.rpc.NodeManagerService/ShutdownRaylet", GRPC),
+    (6381, "grpc", "/ray.rpc.ObjectManagerService/Push", GRPC),
+    (6381, "grpc", "/ray.rpc.ObjectManagerService/Pull", GRPC),
+    (8080, "GET", "/metrics", OPEN),
+    (8265, "GET", "/api/jobs/", CLOSED),
+    (8265, "POST", "/api/jobs/", CLOSED),
+    (10001, "grpc", "/ray.rpc.RayletDriver/Init", GRPC),
+    (10001, "grpc", "/ray.rpc.RayletDriver/ClusterInfo", GRPC),
+    (44217, "GET", "/metrics", OPEN),
+    (44227, "GET", "/metrics", OPEN),
+    (52365, "GET", "/api/local_raylet_healthz", OPEN),
+    (52365, "GET", "/api/job_agent/jobs/", HTTP),
+    (52365, "POST", "/api/job_agent/jobs/", HTTP),
+    (52366, "grpc", "/ray.rpc.ReporterService/GetTraceback", GRPC),
+    (52367, "POST", "/get_or_create_runtime_env", HTTP),
+    (52367, "POST", "/get_runtime_envs_info", HTTP),
+]
+WORKER_KNOCKS = ("GetCoreWorkerStats", "PushTask", "Exit")
+
+
+@pytest.fixture(scope="module")
+def file(world: World) -> Path:
+    """The cluster file on the client, whose cluster is up."""
+    path = prepare(world)
+    done = rayopt(world["client"], "cluster", "up", path)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 nodes are there" in done.stdout
+    return path
+
+
+@pytest.fixture
+def driver(world: World, file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A driver that takes all CPUs."""
+    with world["head"].popen(
+        [PYTHON, "-c", DRIVER],
+        env={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(world["head"].home / TOKEN)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        yield process
+        process.communicate()
+
+
+def told(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)
+
+
+def knock(stranger: Host, target: Host, knocks: list[tuple[int, str, str]]) -> list[tuple[int, str, str, str]]:
+    done = stranger.run([PYTHON, "-c", KNOCKING, target.address], input=json.dumps(knocks))
+    return [tuple(one) for one in json.loads(done.stdout)]
+
+
+def test_all_nodes_are_there_with_what_they_have(world: World, file: Path) -> None:
+    done = rayopt(world["client"], "cluster", "status", file, "--json")
+    status = told(done)
+    assert done.returncode == 0
+    assert [(one["address"], one["alive"], one["head"]) for one in status["nodes"]] == [
+        (world["head"].address, True, True),
+        (world["one"].address, True, False),
+        (world["two"].address, True, False),
+    ]
+    cpus = int(world["head"].run(["nproc"]).stdout)
+    assert status["resources"]["CPU"]["total"] == 3 * cpus
+    assert (status["missing"], status["differing"], status["running"]) == ([], {}, [])
+
+
+def test_the_token_is_for_its_owner_alone_everywhere(world: World, file: Path) -> None:
+    tokens = {world[name].read(TOKEN) for name in ("client", *HOSTS)}
+    assert len(tokens) == 1
+    for name in ("client", *HOSTS):
+        assert world[name].run(["stat", "-c", "%a", world[name].home / TOKEN]).stdout == "600\n"
+    token = tokens.pop().strip()
+    for name in HOSTS:
+        shown = world[name].run(["ps", "-eo", "args="]).stdout
+        assert "gcs-address" in shown
+        assert token not in shown
+
+
+def test_a_token_that_others_could_read_is_refused(world: World, file: Path) -> None:
+    client = world["client"]
+    client.run(["chmod", "644", client.home / TOKEN])
+    refused = rayopt(client, "cluster", "status", file)
+    seen = rayopt(client, "doctor")
+    client.run(["chmod", "600", client.home / TOKEN])
+    assert refused.returncode == 2
+    assert "others can read this token" in refused.stderr
+    assert seen.returncode == 1
+    assert "can be read by others (mode 644)" in seen.stdout
+
+
+def test_another_token_is_refused_by_the_cluster(world: World, file: Path) -> None:
+    client = world["client"]
+    right = client.read(TOKEN)
+    client.write(TOKEN, "a" * 64, 0o600)
+    refused = rayopt(client, "cluster", "status", file)
+    client.write(TOKEN, right, 0o600)
+    assert refused.returncode == 1
+    assert "it refuses our token" in refused.stderr
+
+
+def test_a_second_up_starts_nothing(world: World, file: Path) -> None:
+    before = world["head"].processes()
+    done = rayopt(world["client"], "cluster", "up", file)
+    assert done.returncode == 0
+    assert "3 of 3 nodes are there" in done.stdout
+    assert "starting" not in done.stderr
+    assert set(before) <= set(world["head"].processes())
+
+
+def test_two_commands_at_once_do_not_meet(world: World, file: Path) -> None:
+    first = world["client"].popen(
+        [*RAYOPT, "cluster", "up", file], where=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert first.stderr is not None
+    assert "looking at 3 hosts" in first.stderr.readline()
+    second = rayopt(world["client"], "cluster", "up", file)
+    out, _ = first.communicate(timeout=120)
+    assert second.returncode == 1
+    assert "rayopt cluster up (process " in second.stderr
+    assert first.returncode == 0
+    assert "3 of 3" in out
+
+
+def test_the_dashboard_is_reached_through_a_tunnel_with_the_token(world: World, file: Path) -> None:
+    client = world["client"]
+    shown = client.popen(
+        [*RAYOPT, "cluster", "dashboard", file], where=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert shown.stdout is not None
+    url = shown.stdout.readline().split()[0]
+    ask = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{url}/api/jobs/"]
+    right = f"Authorization: Bearer {client.read(TOKEN).strip()}"
+    page = ["-H", "Origin: http://evil.example", "-H", "Host: evil.example", "-A", "Mozilla/5.0"]
+    answers = [
+        client.run([*ask, *more]).stdout
+        for more in (
+            [],
+            ["-H", f"Authorization: Bearer {'b' * 64}"],
+            ["-H", right],
+            page,
+            [*page, "-H", right, "-X", "POST"],
+        )
+    ]
+    client.run(["pkill", "-INT", "-f", "cluster dashboard"])
+    shown.communicate(timeout=20)
+    assert url.startswith("http://127.0.0.1:")
+    assert answers == ["401", "403", "200", "401", "405"]
+    assert not [words for words in client.processes().values() if "8265" in words]
+
+
+def test_strangers_read_and_run_nothing(world: World, file: Path) -> None:
+    found = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))
+    listening = {one["port"] for one in found["listening"][world["head"].address]}
+    assert listening == {port for port, *_ in KNOCKS}  # a port that Ray opens anew must be looked at
+    answers = knock(world["stranger"], world["head"], [(port, kind, path) for port, kind, path, _ in KNOCKS])
+    wanted = {(port, path): answer for port, _, path, answer in KNOCKS}
+    got: dict[tuple[int, str], dict[str, str]] = {}
+    for port, path, manner, answer in answers:
+        if manner == "foreign page":
+            mild = {"UNAUTHENTICATED", "401", "403", "ConnectionRefusedError"}
+            assert answer in (mild | {"200"} if wanted[port, path] is OPEN else mild), (port, path)
+        else:
+            got.setdefault((port, path), {})[manner] = answer
+    assert got == wanted
+    for name in HOSTS:
+        assert world[name].run(["test", "-e", "/tmp/broken-in"], check=False).returncode == 1
+
+
+def test_strangers_cannot_join_or_connect(world: World, file: Path) -> None:
+    stranger, head = world["stranger"], world["head"].address
+    connect = f"import ray; ray.init('{head}:6379', log_to_driver=False); print('in')"
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}
+    tries = [
+        stranger.popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for command, env in (([PYTHON, "-c", connect], wrong), (["ray", "start", f"--address={head}:6379"], {}))
+    ]
+    for process in tries:
+        out, err = process.communicate(timeout=100)
+        assert process.returncode != 0
+        assert "in" not in out.split()
+        assert "uthenticat" in out + err or "oken" in out + err
+    assert len(told(rayopt(world["client"], "cluster", "status", file, "--json"))["nodes"]) == 3
+
+
+def test_a_busy_cluster_is_not_ended_without_a_word(world: World, file: Path, driver: subprocess.Popen[str]) -> None:
+    refused = rayopt(world["client"], "cluster", "down", file, stdin=subprocess.DEVNULL)
+    assert refused.returncode == 2
+    assert "something runs on the cluster; give --yes" in refused.stderr
+    status = rayopt(world["client"], "cluster", "status", file)
+    assert "1 running" in status.stdout
+    assert driver.poll() is None
+    ports = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))["listening"][world["one"].address]
+    workers = [one["port"] for one in ports if 10002 <= one["port"] <= 19999]
+    assert workers
+    asked = [(workers[0], "grpc", f"/ray.rpc.CoreWorkerService/{name}") for name in WORKER_KNOCKS]
+    assert {answer for *_, answer in knock(world["stranger"], world["one"], asked)} == {"UNAUTHENTICATED"}
+
+
+def test_the_firewall_lines_close_what_is_open(world: World, file: Path) -> None:
+    lines = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))["firewall"]
+    world["head"].run(["bash", "-ec", "\n".join(lines)])
+    ports = sorted({port for port, *_, answer in KNOCKS if answer is not CLOSED})
+    tried = {port: world["stranger"].reaches(world["head"], port) for port in ports}
+    inside = {port: world["one"].reaches(world["head"], port) for port in ports}
+    status = rayopt(world["client"], "cluster", "status", file)
+    world["head"].run(["nft", "delete", "table", "inet", "rayopt"])
+    assert (set(tried.values()), set(inside.values())) == ({False}, {True})
+    assert world["stranger"].reaches(world["head"], 8080)  # so it was the lines
+    assert "3 of 3 nodes are there" in status.stdout
+
+
+def test_what_died_is_named_and_brought_back(world: World, file: Path) -> None:
+    world["one"].run(["pkill", "-KILL", "raylet"])
+    status = rayopt(world["client"], "cluster", "status", file)  # before Ray itself has noticed
+    up = rayopt(world["client"], "cluster", "up", file)
+    assert status.returncode == 1
+    assert f"missing {world['one'].address}: is up, but Ray does not run there" in status.stdout
+    assert up.returncode == 0
+    assert "3 of 3 nodes are there" in up.stdout
+    assert up.stderr.count("starting Ray on") == 1
+    assert "raylet" in " ".join(world["one"].processes().values())
+
+
+def test_down_ends_what_up_has_started_and_nothing_else(world: World, file: Path) -> None:
+    other = ["bash", "-c", "exec -a raylet sleep 1000"]
+    with world["one"].popen(other, env={"RAYOPT_CLUSTER": "another"}):
+        done = rayopt(world["client"], "cluster", "down", file, "--yes")
+        left = {name: list(world[name].processes().values()) for name in HOSTS}
+        world["one"].run(["pkill", "sleep"])
+    assert done.returncode == 0
+    assert left == {"head": [], "one": ["raylet 1000"], "two": []}
+    for name in ("client", *HOSTS):
+        assert world[name].run(["test", "-e", world[name].home / TOKEN], check=False).returncode == 1
+    again = rayopt(world["client"], "cluster", "down", file)
+    assert (again.returncode, "nothing to end" in again.stdout) == (0, True)
+    assert rayopt(world["client"], "cluster", "status", file).returncode == 2
