@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayopt import tracked
 from rayopt.backend import Backend, InProcess
 from rayopt.engine import Desk
 from rayopt.errors import input_error
@@ -16,6 +20,7 @@ from rayopt.kinds import Prepared
 from rayopt.loading import Loaded, load
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
+from rayopt.runs.remote import RemoteFolder, is_address
 from rayopt.search.crew import Crew
 from rayopt.search.hosts import TrialHost
 from rayopt.tasks import versions
@@ -36,44 +41,77 @@ def run(
     overwrite: bool = False,
     watcher: Watcher | None = None,
     cache: str | Path | None = None,
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs a job to its end and returns its summary; the same as `rayopt run`.
 
-    job: a job file or a dict of its fields. out: the run folder, `runs/NAME` by default. address: a Ray cluster's,
-    `inprocess` for no Ray at all; None for the one that the caller has started, else one of its own on this machine.
-    assignments: `a.b=value`, as with --set. overwrite: as with --overwrite.
+    job: a job file or a dict of its fields. out: the run folder, `runs/NAME` by default; what is named as text, s3://...
+    or gs://..., keeps it there, and the run works in a folder of this machine. address: a Ray cluster's, `inprocess`
+    for no Ray at all; None for the one that the caller has started, else one of its own on this machine.
+    assignments: `a.b=value`, as with --set. overwrite: as with --overwrite. track: as with --track.
     Paths in the summary are relative to the run folder. Runs in several threads of a process take turns.
     Raises InputError for what is wrong with the job, WorkError when the work fails.
     """
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, ExitStack() as stack:
+        wanted = [tracked.wanted(one) for one in track]
         loaded = load(job, assignments)
-        folder = RunFolder(run_folder(out, loaded.job.name))
+        remote = RemoteFolder(str(out)) if is_address(out) else None
+        folder = RunFolder(remote.work if remote else run_folder(out, loaded.job.name))
         _check_address(address)
         store = Cache(cache)
         prepared = loaded.kind.prepare(loaded.job, loaded.document, store)
+        if remote:
+            stack.enter_context(remote.kept())
         folder.claim(prepared.hash, loaded.job.name, overwrite)
-        try:
-            folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
-            log = Logged(watcher or Silent())
-            means = (opener(address), _place(address), store, log, folder)
-            desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
-            return _carry_out(loaded, prepared, desk)
-        finally:
-            folder.release()
+        stack.callback(folder.release)
+        if remote:
+            stack.enter_context(remote.mirrored())
+        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
+        told = _watching(watcher or Silent(), address, loaded.job.name)
+        log = stack.enter_context(_tracking(told, wanted, loaded.job.name, folder))
+        means = (opener(address), _place(address), store, log, folder)
+        desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
+        return _carry_out(loaded, prepared, desk)
 
 
 # Seeds, import paths and torch's threads belong to the process: two runs at once would change each other's results.
 _ONE_AT_A_TIME = threading.RLock()
 
 
+@contextlib.contextmanager
+def _tracking(watcher: Watcher, wanted: Sequence[tracked.Wanted], name: str, folder: RunFolder) -> Iterator[Watcher]:
+    """The watcher, with the trackers that were asked for told what it is told."""
+    if not wanted:
+        yield watcher
+        return
+    from rayopt.onray.trackers import tracker
+
+    telling = tracked.Tracked(watcher, folder.outcomes, [tracker(one, name, folder.path) for one in wanted])
+    failed = True
+    try:
+        yield telling
+        failed = False
+    finally:
+        telling.close(failed)
+
+
 def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]:
-    with logging_to(desk.folder.log):
+    with logging_to(desk.folder.log, {"run": loaded.job.name, "run_id": uuid.uuid4().hex[:12]}):
         try:
             return loaded.kind.run(prepared, desk)
         finally:
             if desk.folder.summary.is_file():
                 write_report(desk.folder)
             desk.cache.release()
+
+
+def _watching(watcher: Watcher, address: str | None, name: str) -> Watcher:
+    """The watcher with what is logged and, on Ray, counted."""
+    if address == IN_PROCESS:
+        return Logged(watcher)
+    from rayopt.onray.metrics import Metered
+
+    return Metered(Logged(watcher), name)
 
 
 def _check_address(address: str | None) -> None:
@@ -97,7 +135,9 @@ def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:
 
 
 def run_folder(out: str | Path | None, name: str) -> Path:
-    """Where a job's results go: `out`, or `runs/NAME`; raises InputError for what is no local path."""
+    """Where a job's results lie here: `out`, or `runs/NAME`; raises InputError for what is neither path nor address."""
+    if is_address(out):
+        return RemoteFolder(str(out)).work
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(out)):  # a Path has lost the second slash
         raise input_error(f"--out {out}", "is not a local folder", "give a path on this machine")
     return Path(out) if out is not None else Path("runs") / name

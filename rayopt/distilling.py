@@ -41,6 +41,7 @@ from rayopt.training.views import ViewedRows, keeps_labels
 from rayopt.work import Bench, evaluate
 
 ALONE = "student alone"
+STUDENT = "distilled"  # the training that the job is for
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Distilling:
             alone = self._train("alone", self._alone())
             shipped[ALONE] = shipping.ship(alone, job.bench, job.hash, desk)
             beside[ALONE] = {**shipped[ALONE], "metrics": shipping.figures(shipped[ALONE]["scores"])}
-        trained = self._train("distilled", self._distilled(teachers, asked))
+        trained = self._train(STUDENT, self._distilled(teachers, asked))
         own = shipping.ship(trained, job.bench, job.hash, desk)
         for number, teacher in enumerate(teachers, start=1):
             name = f"teacher {number}: {teacher.name}" if len(teachers) > 1 else f"teacher {teacher.name}"
@@ -139,7 +140,8 @@ class Distilling:
         }
 
     def _train(self, name: str, work: Work) -> Trained:
-        return fitting.fit(work, self._job.place, self._desk, self._desk.folder.checkpoints / name)
+        folder = self._desk.folder.checkpoints / name
+        return fitting.fit(work, self._job.place, self._desk, folder, name if name != STUDENT else "")
 
     def _taught(self) -> tuple[Teacher, ...]:
         """The teachers, those trained that are to be."""

@@ -138,11 +138,12 @@ class Fitting:
         return summary
 
 
-def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Trained:
+def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None, training: str = "") -> Trained:
     """Trains in this process, or on Ray where there are several workers or a cluster is named.
 
     A training that was finished before, in whatever run, is not done again. folder: for checkpoints, the run's where
-    nothing is said. Raises StepError or WorkError where the training fails, InputError where its memory does not do.
+    nothing is said. training: names one besides the one that the job is for. Raises StepError or WorkError where the
+    training fails, InputError where its memory does not do.
     """
     folder = folder or desk.folder.checkpoints
     key = _key(work, folder.name)
@@ -158,7 +159,7 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Tra
         work = replace(
             work, numerics=(probed.value["precision"], probed.value["layout"], tuple(probed.value["probed"]))
         )
-    trained = replace(_trained(work, place, desk, folder), memory=planned)
+    trained = replace(_trained(work, place, desk, folder, training), memory=planned)
     if probed is None:
         names = ("precision", "layout", "probed")
         desk.cache.put(probe_key, Entry({name: getattr(trained, name) for name in names}, {}))
@@ -168,8 +169,8 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None) -> Tra
     return trained
 
 
-def _trained(work: Work, place: Place, desk: Desk, folder: Path) -> Trained:
-    told = Told(desk)
+def _trained(work: Work, place: Place, desk: Desk, folder: Path, training: str) -> Trained:
+    told = Told(desk, training)
     if place.is_one and desk.where in ("local", "inprocess"):
         with torch_threads(place.threads):
             return work.run(OneSeat(folder, told))
@@ -204,19 +205,21 @@ def _probe_key(work: Work, place: Place, where: str) -> str:
 class Told:
     """Passes on what a training reports: a line of the journal for each epoch, and a word to the watcher."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._watcher, self._path = desk.watcher, desk.folder.outcomes
-        self._known = {line.get("epoch") for line in journal.read(self._path)}
+    def __init__(self, desk: Desk, training: str) -> None:
+        self._watcher, self._path, self._training = desk.watcher, desk.folder.outcomes, training
+        lines = journal.read(self._path)
+        self._known = {line.get("epoch") for line in lines if line.get("training", "") == training}
         self._planned = False
 
     def __call__(self, metrics: Mapping[str, float]) -> bool:
         if not self._planned:
             self._planned = True
             self._watcher.planned(int(metrics["steps"]))
-        stop = self._watcher.measured(int(metrics["step"]), metrics)
+        stop = self._watcher.measured(int(metrics["step"]), metrics, self._training)
         if "selection_loss" in metrics and metrics["epoch"] not in self._known:
             self._known.add(metrics["epoch"])
-            journal.append(self._path, {name: value for name, value in metrics.items() if name != "left_s"})
+            named = {"training": self._training} if self._training else {}
+            journal.append(self._path, named | {name: one for name, one in metrics.items() if name != "left_s"})
         return stop
 
 

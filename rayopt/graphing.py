@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,26 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.engine import Desk, Ended, Engine, Task
-from rayopt.graph.child import Limits
+from rayopt.graph.child import Limits, warm
 from rayopt.graph.order import Order
-from rayopt.graph.run_model import Outcome, limits_for, optimize_file
+from rayopt.graph.remembered import Codec, holds, outcome_of
+from rayopt.graph.run_model import FUSED, MODEL, Outcome, limits_for, optimize_file
+from rayopt.graph.tools import installed
 from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.records import Need, digest
 from rayopt.runs import journal
-from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.files import copy_file, file_sha256, write_json
 from rayopt.tasks import code_hash, versions
 
 SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
 CHUNK = 8  # ... of so many
 MODEL_S = 1800.0
-PASSING = (
-    "crashed",
-    "out_of_time",
-    "out_of_memory",
-    "killed_worker",
-)  # said of the moment, not of the model: tried again
 
 
 @dataclass(frozen=True)
@@ -89,6 +84,8 @@ def item(name: str, path: Path) -> Item:
 
 def optimize_chunk(items: Sequence[tuple[str, str, Limits]], order: Order) -> list[tuple[str, Outcome]]:
     """On a worker: the outcome of each file, one after another, under the key that the cache knows it by."""
+    if len(items) >= CHUNK:
+        warm()
     return [(key, optimize_file(Path(path), order, limits)) for key, path, limits in items]
 
 
@@ -99,7 +96,7 @@ class Graphing:
     batch: Batch
     desk: Desk
     work: Callable[..., list[tuple[str, Outcome]]] = optimize_chunk
-    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     _in_task: dict[str, tuple[Item, ...]] = field(default_factory=dict)
     _again: list[Item] = field(default_factory=list)
     _cached: set[str] = field(default_factory=set)
@@ -123,16 +120,21 @@ class Graphing:
 
     def _remembered(self, item: Item) -> bool:
         outcome = outcome_of(self.desk.cache.get(self._key(item)))
-        if outcome is None or not _as_before(item, outcome):
+        if outcome is None or not holds(item.path, outcome):
             return False
         self._cached.add(item.id)
         self._ended(item, outcome)
         return True
 
     def _key(self, item: Item) -> str:
+        return digest(["graph", item.sha256, asdict(self.batch.limits(item)), self._same_for_all])
+
+    @cached_property
+    def _same_for_all(self) -> str:
+        """What the results of all models depend on; the versions of so many packages are slow to find out."""
         order = {name: value for name, value in asdict(self.batch.order).items() if name not in ("path", "folder")}
         timed_on = machine() if self.batch.order.timing_s else {}
-        return digest(["graph", item.sha256, order, asdict(self.batch.limits(item)), timed_on, versions(), code_hash()])
+        return digest([order, timed_on, versions(), dict(installed()), code_hash()])
 
     def _tasks(self, items: Sequence[Item]) -> list[Task]:
         """Large models one by one, the largest first; small ones in chunks."""
@@ -158,7 +160,7 @@ class Graphing:
             found = dict(ended.value)
             for one in items:
                 outcome = found[self._key(one)]
-                if outcome is None or (ended.cached and not _as_before(one, outcome)):
+                if outcome is None or (ended.cached and not holds(one.path, outcome)):
                     # the cache has dropped it since, or its external data has changed
                     self._again.append(one)
                 else:
@@ -173,15 +175,16 @@ class Graphing:
         return [self._task((self._again.pop(0),), alone=True)] if self._again else []
 
     def _ended(self, item: Item, outcome: Outcome) -> None:
-        self._outcomes[item.id] = outcome
+        self._rows[item.id] = self._row(item, outcome)
         if outcome.files:
             copied = self._copy(item, outcome)
             certificate = self._certificate(item, outcome)
             certificate["files"].update(copied)
             self.desk.folder.write_artifact(item.id, self._files(item, outcome), certificate)
+        self.desk.watcher.candidate(item.id, "done", {})
         if item.id not in self._journaled:
             self._journaled.add(item.id)
-            journal.append(self.desk.folder.outcomes, {"status": "done", **self._row(item)})
+            journal.append(self.desk.folder.outcomes, {"status": "done", **self._rows[item.id]})
 
     def _copy(self, item: Item, outcome: Outcome) -> dict[str, str]:
         """Streams the data of a large model beside it, and gives the hashes of what was copied."""
@@ -189,7 +192,7 @@ class Graphing:
         return {name: copy_file(item.path.parent / name, folder / name) for name in outcome.told.get("copied", ())}
 
     def _files(self, item: Item, outcome: Outcome) -> dict[str, bytes]:
-        return {Path(item.name).name if name == "model.onnx" else name: one for name, one in outcome.files.items()}
+        return {_called(item)[name]: content for name, content in outcome.files.items()}
 
     def _certificate(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         files = self._files(item, outcome)
@@ -202,12 +205,18 @@ class Graphing:
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             "order": order,
             **{name: outcome.told[name] for name in names},
+            **self._about_fused(item, outcome),
         }
 
-    def _row(self, item: Item) -> dict[str, Any]:
-        outcome = self._outcomes[item.id]
+    def _about_fused(self, item: Item, outcome: Outcome) -> dict[str, Any]:
+        """What a certificate says of the model that is for one kind of machine alone, where there is one."""
+        if FUSED not in outcome.files:
+            return {}
+        return {"fused": {**outcome.told["fused"], "file": _called(item)[FUSED], "machine": machine()}}
+
+    def _row(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         told = outcome.told
-        latency = told.get("latency") or {}
+        latency, fused = told.get("latency") or {}, told.get("fused") or {}
         return {
             "id": item.id,
             "name": item.name,
@@ -224,15 +233,20 @@ class Graphing:
             "unreached": [one for one in told.get("conditions", []) if set(one["seen"]) != {"then", "else"}],
             "caught": [one for one in told.get("record", []) if one["what"] != "left"],
             "left": [one for one in told.get("record", []) if one["what"] == "left"],
-            "path": f"artifacts/{item.id}/{Path(item.name).name}" if outcome.files else None,
-            "sha256": hashlib.sha256(outcome.files["model.onnx"]).hexdigest() if outcome.files else None,
+            "path": f"artifacts/{item.id}/{_called(item)[MODEL]}" if outcome.files else None,
+            "sha256": told.get("sha256"),
+            "fused": self._fused_row(item, fused) if fused else None,
             "seconds": round(outcome.seconds, 3),
             "cpu_s": round(outcome.cpu_s, 3),
             "peak_bytes": outcome.peak_bytes,
         }
 
+    def _fused_row(self, item: Item, fused: Mapping[str, Any]) -> dict[str, Any]:
+        told = {name: fused[name] for name in ("nodes", "size_bytes", "ratio", "way", "sha256")}
+        return {**told, "path": f"artifacts/{item.id}/{_called(item)[FUSED]}"}
+
     def _write(self, status: str, seconds: float) -> dict[str, Any]:
-        rows = [self._row(one) for one in self.batch.items if one.id in self._outcomes]
+        rows = [self._rows[one.id] for one in self.batch.items if one.id in self._rows]
         nodes = [row["nodes_after"] / row["nodes_before"] for row in rows if row["nodes_before"]]
         ratios = [row["latency_ratio"] for row in rows if row["latency_ratio"]]
         summary = {
@@ -255,40 +269,9 @@ class Graphing:
         return summary
 
 
-@dataclass(frozen=True)
-class Codec:
-    """The outcomes of a task as an index of entries, one for each model: chunks come and go, models stay."""
-
-    cache: Cache
-
-    def encode(self, value: Sequence[tuple[str, Outcome]]) -> Entry:
-        for key, outcome in value:
-            if outcome.verdict not in PASSING:
-                told = {name: one for name, one in vars(outcome).items() if name != "files"}
-                self.cache.put(key, Entry(told, outcome.files))
-        return Entry({"keys": [key for key, _ in value]}, {})
-
-    def decode(self, entry: Entry) -> list[tuple[str, Outcome | None]]:
-        return [(key, outcome_of(self.cache.get(key))) for key in entry.value["keys"]]
-
-
-def outcome_of(entry: Entry | None) -> Outcome | None:
-    """An outcome from its cache entry, None where there is none."""
-    return None if entry is None else Outcome(**entry.value, files=entry.files)
-
-
-def _as_before(item: Item, outcome: Outcome) -> bool:
-    """Whether a model's external data is what a remembered outcome was made from."""
-    for one in outcome.told.get("external") or ():
-        path = item.path.parent / one["location"]
-        try:
-            if path.stat().st_size != one["size_bytes"]:
-                return False
-            if one["sha256"] is not None and file_sha256(path) != one["sha256"]:
-                return False
-        except OSError:
-            return False
-    return True
+def _called(item: Item) -> dict[str, str]:
+    """How the files that the work has made are called beside each other in the run's folder."""
+    return {MODEL: Path(item.name).name, FUSED: f"{Path(item.name).stem}.fused.onnx"}
 
 
 def _mean(ratios: Sequence[float]) -> float | None:

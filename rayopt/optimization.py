@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -40,6 +41,7 @@ class Optimization:
         self._proposed: dict[str, str] = {}  # chain ids by the key of their proposal
         self._facts: dict[str, Facts] = {}  # by the id of the model that they are of
         self._start = time.monotonic()
+        self._smallest = math.inf
         lines = journal.read(desk.folder.outcomes)
         self._journaled = {line["id"]: line for line in lines if {"id", "status", "sha256"} <= set(line)}
 
@@ -142,8 +144,17 @@ class Optimization:
     def _on_end(self, ended: Ended) -> None:
         self._results.ended[ended.id] = ended
         id, _, what = ended.id.rpartition(":")
+        if what == "selection":
+            self._tell(id, ended.status)
         if what == "time" or (what == "selection" and ended.status != "done"):
             self._journal([id])
+
+    def _tell(self, id: str, status: str) -> None:
+        """A word to the watcher of each candidate, with the smallest so far that keeps within the accuracy budget."""
+        if status == "done" and not self._results.is_over_budget(id):
+            self._smallest = min(self._smallest, self._results.artifact(id).size_bytes)
+        best = {"size_bytes": self._smallest} if self._smallest < math.inf else {}
+        self._desk.watcher.candidate(id, status, best)
 
     def _journal(self, ids: Iterable[str]) -> None:
         """One line for each chain that ended, once over all runs of the job unless it ends otherwise."""

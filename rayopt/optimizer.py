@@ -28,7 +28,7 @@ class ModelOptimizer:
     def optimize_graph(
         self,
         tools: Sequence[str] = ALL_TOOLS,
-        target_opset: int = 20,
+        target_opset: int = 23,
         timing_s: float = 0.1,
         seed: int = 0,
         memory_bytes: int = 0,

@@ -93,7 +93,7 @@ class Results:
             if id not in self.twins
             and id not in self.probes
             and f"{id}:time" not in self.ended
-            and (id == self.base or not searched or not self._over_budget(id))
+            and (id == self.base or not searched or not self.is_over_budget(id))
         ]
 
     def choose(self) -> None:
@@ -130,7 +130,7 @@ class Results:
         cost = share * (slowest if faster or slowest > 1 else 1.0)
         return Tried(True, one.drop, share, cost, self._scores(id, "selection").divergence)
 
-    def _over_budget(self, id: str) -> bool:
+    def is_over_budget(self, id: str) -> bool:
         return self._candidate(id).drop > self._study.rules.max_drop + 1e-12
 
     def machine(self) -> dict[str, Any]:
@@ -276,10 +276,10 @@ class Results:
             return "baseline"
         if id in self.twins:
             return f"the same file as {self.twins[id]}"
-        if self._over_budget(id) and self._scores(id, "selection").drop <= self._study.rules.max_drop:
+        if self.is_over_budget(id) and self._scores(id, "selection").drop <= self._study.rules.max_drop:
             return "perhaps over the accuracy budget"
         if not self._is_timed(id) or not self._is_timed(self.base):
-            return "over the accuracy budget" if self._over_budget(id) else "not timed"
+            return "over the accuracy budget" if self.is_over_budget(id) else "not timed"
         if id in self._on_front:
             return "on the front"
         why = verdict(self._candidate(id), self._candidate(self.base), self._study.rules.max_drop)

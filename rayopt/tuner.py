@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -82,15 +83,18 @@ class HyperparameterOptimizer:
         return self._search(search, x, y, fit_params)
 
     def halving_search(self, x: Any, y: Any = None, *, random_state: int = 0, **options: Any) -> Found:
-        """The grid by successive halving; the answers of HalvingGridSearchCV, whose options these are."""
+        """The grid by successive halving; the answers of HalvingGridSearchCV, whose options these are.
+
+        Whatever else is given its `fit` takes, `groups` too.
+        """
         from sklearn.experimental import enable_halving_search_cv  # noqa: F401
         from sklearn.model_selection import HalvingGridSearchCV
 
         checks.raise_if(checks.check_grid(self.param_grid, "param_grid", self._confirmed, "set confirm_large=True"))
-        search = HalvingGridSearchCV(
-            self.model, self.param_grid, random_state=random_state, **{**self._options, **options}
-        )
-        return self._search(search, x, y, {})
+        known = inspect.signature(HalvingGridSearchCV).parameters
+        own = {name: value for name, value in options.items() if name in known}
+        search = HalvingGridSearchCV(self.model, self.param_grid, random_state=random_state, **{**self._options, **own})
+        return self._search(search, x, y, {name: value for name, value in options.items() if name not in known})
 
     def _search(self, search: Any, x: Any, y: Any, fit_params: dict[str, Any]) -> Found:
         checks.raise_if(checks.check_names(self.model, self.param_grid, "param_grid") + checks.check_data(x, y, "y"))

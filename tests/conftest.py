@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from tests.head import Head
 
 BOWL_SPACE = {
     "loss.temperature": {"low": 0.5, "high": 10, "log": True},
@@ -131,3 +135,13 @@ def killed_after() -> Callable[[list[str], int], None]:
         process.stderr.close()
 
     return kill
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[Head]:
+    """A Ray with a token that jobs are submitted to, in processes of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="rh-"))  # short: Ray's sockets lie below it
+    head = Head(folder, {"NODE_TOKEN": secrets.token_hex(12), "RAY_metrics_report_interval_ms": "500"})
+    yield head
+    head.stop()
+    shutil.rmtree(folder, ignore_errors=True)

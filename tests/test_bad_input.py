@@ -734,7 +734,7 @@ def test_the_script_gives_the_same_errors_as_json(folder: Path) -> None:
 
 
 def test_a_disk_that_takes_no_more_is_told_and_what_was_there_stays(folder: Path, done: Path) -> None:
-    before = {path: content for path, content in files(done).items() if not path.endswith("log.txt")}
+    before = {path: content for path, content in files(done).items() if not path.endswith(("log.txt", "log.jsonl"))}
     words = ["run", "job.yaml", "--out", str(done), "--address", "inprocess"]
     limited = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", str(PROGRAM), *words]
     said = subprocess.run(limited, capture_output=True, text=True, timeout=60, cwd=folder)
@@ -742,7 +742,9 @@ def test_a_disk_that_takes_no_more_is_told_and_what_was_there_stays(folder: Path
     assert said.stderr.endswith("the disk is full; free some space or give another --out\n")
     assert str(done) in said.stderr
     assert "Traceback" not in said.stderr
-    assert {path: content for path, content in files(done).items() if not path.endswith("log.txt")} == before
+    assert {
+        path: content for path, content in files(done).items() if not path.endswith(("log.txt", "log.jsonl"))
+    } == before
 
 
 def fill(disk: Path, leave_bytes: int = 0) -> None:

@@ -17,6 +17,8 @@ import click
 from rayopt.cli.cluster import cluster
 from rayopt.cli.doctor import doctor
 from rayopt.cli.exits import exit_codes as _exit_codes
+from rayopt.cli.jobs import jobs
+from rayopt.cli.submit import submit
 from rayopt.errors import input_error
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -34,8 +36,8 @@ def cli() -> None:
     """Makes models smaller and faster, on this machine or a Ray cluster; measured and proven."""
 
 
-cli.add_command(cluster)
-cli.add_command(doctor)
+for _command in (submit, jobs, cluster, doctor):
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -48,10 +50,11 @@ cli.add_command(doctor)
 @click.option("--data", help="For a model: rows to compare on, FILE.npz|npy|csv|parquet or package.module:function.")
 @click.option("--target", help="For a model: the column or array of the data with the labels, if it has some.")
 @click.option("--max-drop", type=float, help="For a model: how much worse the metric may get.  [default: 0.01]")
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]")
+@click.option("--out", help="The run folder, or s3://..., gs://... to keep it there.  [default: runs/NAME]")
 @click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
+@click.option("--track", multiple=True, metavar="TRACKER", help="`tensorboard[:FOLDER]` or `mlflow[:URI]`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run(
     job: Path,
@@ -59,10 +62,11 @@ def run(
     data: str | None,
     target: str | None,
     max_drop: float | None,
-    out: Path | None,
+    out: str | None,
     address: str | None,
     assignments: tuple[str, ...],
     overwrite: bool,
+    track: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run a job file to its end, or make a model smaller and faster without one.
@@ -70,6 +74,7 @@ def run(
     What was finished before is not done again: an interrupted run goes on where it was.
     """
     with _exit_codes(as_json):
+        _take_secrets()
         from rayopt import api
         from rayopt.cli.progress import progress
         from rayopt.cli.show import show_summary
@@ -77,10 +82,12 @@ def run(
         given = _job(job, kind, {"--data": data, "--target": target, "--max-drop": max_drop})
         # stdout is for results: what a user's code or Ray prints meanwhile is progress.
         with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
-            summary = api.run(
-                given, out, address=address, assignments=assignments, overwrite=overwrite, watcher=watcher
-            )
-        show_summary(summary, api.run_folder(out, summary["name"]), as_json)
+            more: dict[str, Any] = {"assignments": assignments, "overwrite": overwrite, "track": track}
+            summary = api.run(given, out, address=address, watcher=watcher, **more)
+        folder = api.run_folder(out, summary["name"])
+        show_summary(summary, folder, as_json)
+        if out is not None and folder != Path(out) and not as_json:
+            click.echo(f"kept at: {out}")
 
 
 @cli.command()
@@ -226,6 +233,14 @@ def cache_prune(size: str | None, everything: bool, days: float | None, as_json:
         from rayopt.cli.cache import prune
 
         prune(size, everything, days, as_json)
+
+
+def _take_secrets() -> None:
+    """A job that was submitted with secrets reads them from its node, and says them to nobody."""
+    from rayopt.cluster import secrets
+
+    secrets.load()
+    secrets.hide()
 
 
 def _job(path: Path, kind: str | None, options: dict[str, Any]) -> Path | dict[str, Any]:

@@ -46,9 +46,9 @@ class Lines(Silent):
         if not cached:
             self._say(f"{self._ended}/{self._count} {status}: {name}" + (f": {reason}" if reason else ""))
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
         if "selection_loss" in metrics:  # once an epoch
-            self._say(told(metrics))
+            self._say(told(metrics, training))
         return False
 
     def _say(self, text: str) -> None:
@@ -87,9 +87,9 @@ class Display(Silent):
         if status == "failed":
             self.console.print(Text(f"failed: {name}: {reason}", style="red"))
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
         self._bar.update(self._task, description="training", completed=step)
-        self._running["training"] = told(metrics)
+        self._running["training"] = told(metrics, training)
         return False
 
     def __rich__(self) -> RenderableType:
@@ -102,9 +102,10 @@ class Display(Silent):
         return Group(self._bar, *lines)
 
 
-def told(metrics: Mapping[str, float]) -> str:
+def told(metrics: Mapping[str, float], training: str = "") -> str:
     """How a training goes, in a line."""
-    parts = [f"epoch {metrics['epoch']:g}, step {metrics['step']:g} of {metrics['steps']:g}"]
+    at = f"epoch {metrics['epoch']:g}, step {metrics['step']:g} of {metrics['steps']:g}"
+    parts = [f"{training}: {at}" if training else at]
     known = ("epoch", "step", "steps", "samples_per_s", "left_s", "lr")
     parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if name not in known]
     parts += [f"lr {metrics['lr']:.3g}"] if "lr" in metrics else []

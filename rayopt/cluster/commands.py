@@ -20,6 +20,10 @@ HEALTH = {
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "4000",
     "RAY_health_check_failure_threshold": "6",
+    # A worker cut off for 20 s gives its connections up by itself, and would let its callers wait for their next ping:
+    # with Ray's own setting for 300 s.
+    "RAY_grpc_client_keepalive_time_ms": "15000",
+    "RAY_grpc_client_keepalive_timeout_ms": "15000",
 }
 OPTIONS = "--disable-usage-stats"
 DEFAULT_HEAD = f"ray start --head --port=6379 --dashboard-host=127.0.0.1 {OPTIONS}"

@@ -13,6 +13,7 @@ from rayopt.graph.child import Limits, call
 from rayopt.graph.inputs import Input, Probe, feed
 from rayopt.graph.nursery import Tell
 from rayopt.graph.sessions import open_session, run
+from rayopt.measure.machine import machine
 from rayopt.runs.files import file_sha256
 
 SAMPLED = 32  # values of each output that a certificate holds
@@ -35,7 +36,8 @@ def _sample(output: Any) -> dict[str, Any] | None:
 
 def repeat(folder: Path, certificate: Mapping[str, Any], limits: Limits) -> tuple[str, float]:
     """What is wrong with a model beside its certificate ("" where nothing is), and the largest error that was seen."""
-    (name,) = [name for name in certificate["files"] if name.endswith(".onnx")]
+    fused = certificate.get("fused") or {}
+    (name,) = [name for name in certificate["files"] if name.endswith(".onnx") and name != fused.get("file")]
     source = certificate["source"]
     original = Path(source["path"])
     there = original.is_file() and file_sha256(original) == source["sha256"]
@@ -44,6 +46,7 @@ def repeat(folder: Path, certificate: Mapping[str, Any], limits: Limits) -> tupl
         "original": str(original) if there else "",
         "proof": certificate["proof"],
         "seed": certificate["order"]["seed"],
+        "fused": str(folder / fused["file"]) if fused.get("machine") == machine() else "",
     }
     reply = call("rayopt.graph.certificate:replay", argument, limits)
     if reply.died:
@@ -56,6 +59,8 @@ def replay(argument: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     try:
         large = "axes" in argument["proof"]
         worst = _on_samples(argument, _twin_of(argument) if large else argument["path"])
+        if argument["fused"]:
+            worst = max(worst, _on_samples(argument, argument["fused"]))
         if argument["original"]:
             worst = max(worst, _on_large_original(argument) if large else _on_original(argument))
     except StepError as error:

@@ -1,6 +1,7 @@
 """Random operators cannot be compared by their outputs: they are cut out of both models and what they give is fed.
 
-The same operators with the same attributes must be there, given the same inputs; then all else is compared as numbers.
+The same operators with the same attributes must be there; then all else is compared as numbers. One that has inputs is
+not fed but computed: something in its place gives numbers that are the same each time.
 """
 
 from __future__ import annotations
@@ -14,17 +15,31 @@ import numpy as np
 from rayopt.errors import StepError
 from rayopt.graph.folding import RANDOM
 from rayopt.graph.sessions import open_session, run
+from rayopt.graph.stand_in import check_opset, stand_in
 from rayopt.graph.structure import graphs_of, nested
 from rayopt.graph.verdicts import Refused
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a random operator was: what it is, and its number in the original. `name`: of what is fed in its place."""
+
+    signature: str
+    output: str
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"drawn:{self.output}"
+
+
+@dataclass(frozen=True)
 class Original:
-    """A model with its random operators cut out; `drawn`: what they give, by the name under which it is fed."""
+    """A model with its random operators cut out; `drawn`: what those without inputs give, by the name it is fed as."""
 
     cut: Any
     drawn: Mapping[str, Any] = field(default_factory=dict)
-    signatures: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
 
     def fed(self, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """The inputs together with what the random operators are to give."""
@@ -36,22 +51,20 @@ class Original:
 
     def matched(self, model: Any) -> Any:
         """A candidate cut at the same operators; raises StepError where it has others."""
-        if not self.signatures:
+        if not self.places:
             if any(node.op_type in RANDOM for graph in graphs_of(model) for node in graph.node):
                 raise StepError("it has random operators, the original has none")
             return model
         nodes = _live(model)
-        if sorted(map(_signature, nodes)) != sorted(self.signatures):
+        if sorted(map(_signature, nodes)) != sorted(one.signature for one in self.places):
             raise StepError("its random operators are not the original's")
-        names: list[str] = []
-        left = list(zip(self.signatures, self.drawn, strict=True))
+        taken: list[Place] = []
+        left = list(self.places)
         for node in nodes:
-            signature = _signature(node)
-            same = [pair for pair in left if pair[0] == signature]
-            pair = next((one for one in same if one[1] == f"drawn:{node.output[0]}"), same[0])
-            left.remove(pair)
-            names.append(pair[1])
-        return _cut(model, nodes, names)
+            same = [one for one in left if one.signature == _signature(node)]
+            taken.append(next((one for one in same if one.output == node.output[0]), same[0]))
+            left.remove(taken[-1])
+        return _cut(model, nodes, taken)
 
 
 def of(model: Any) -> Original:
@@ -64,8 +77,10 @@ def of(model: Any) -> Original:
     nodes = _live(model)
     if not nodes:
         return Original(model)
-    names = [f"drawn:{node.output[0]}" for node in nodes]
-    return Original(_cut(model, nodes, names), _observed(model, nodes, names), tuple(map(_signature, nodes)))
+    places = [Place(_signature(node), node.output[0], index) for index, node in enumerate(nodes)]
+    if any(node.input for node in nodes):
+        check_opset(next((int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx")), 1))
+    return Original(_cut(model, nodes, places), _observed(model, nodes, places), tuple(places))
 
 
 def _trains(node: Any) -> bool:
@@ -97,34 +112,38 @@ def _signature(node: Any) -> str:
     return f"{node.domain}:{node.op_type}({len(node.input)}) {' '.join(told)}"
 
 
-def _observed(model: Any, nodes: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
-    """What the operators give once: types, and shapes where these are the same for every input."""
+def _observed(model: Any, nodes: Sequence[Any], places: Sequence[Place]) -> dict[str, Any]:
+    """What the operators without inputs give once: types and shapes, the same for every input."""
     import onnx
 
-    if any(node.input for node in nodes):
-        raise Refused("not_comparable", "random operators whose shape depends on the inputs")
-    graph = onnx.helper.make_graph(
-        list(nodes), "drawn", [], [onnx.helper.make_empty_tensor_value_info(node.output[0]) for node in nodes]
-    )
-    alone = onnx.helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=max(8, model.ir_version))
-    return dict(zip(names, run(open_session(alone.SerializeToString()), {}), strict=True))
+    alone = [(node, place.name) for node, place in zip(nodes, places, strict=True) if not node.input]
+    if not alone:
+        return {}
+    outputs = [onnx.helper.make_empty_tensor_value_info(node.output[0]) for node, _ in alone]
+    graph = onnx.helper.make_graph([node for node, _ in alone], "drawn", [], outputs)
+    made = onnx.helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=max(8, model.ir_version))
+    return dict(zip([name for _, name in alone], run(open_session(made.SerializeToString()), {}), strict=True))
 
 
-def _cut(model: Any, nodes: Sequence[Any], names: Sequence[str]) -> Any:
-    """A copy in which the outputs of `nodes` are inputs of the given names."""
+def _cut(model: Any, nodes: Sequence[Any], places: Sequence[Place]) -> Any:
+    """A copy in which the outputs of `nodes` are inputs under their places' names, or come from what stands in."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    gone = {node.output[0]: name for node, name in zip(nodes, names, strict=True)}
-    kept = [node for node in copy.graph.node if not (node.op_type in RANDOM and node.output[0] in gone)]
+    at = {node.output[0]: place for node, place in zip(nodes, places, strict=True)}
+    kept: list[Any] = []
+    for node in copy.graph.node:
+        place = at.get(node.output[0]) if node.op_type in RANDOM else None
+        if place is None:
+            kept.append(node)
+        elif node.input:
+            kept += stand_in(node, place.index)
+        else:
+            kept.append(onnx.helper.make_node("Identity", [place.name], [node.output[0]]))
+            copy.graph.input.append(onnx.helper.make_tensor_value_info(place.name, _type(node), None))
     del copy.graph.node[:]
-    for output, name in gone.items():
-        copy.graph.node.append(onnx.helper.make_node("Identity", [name], [output]))
     copy.graph.node.extend(kept)
-    types = {node.output[0]: _type(node) for node in nodes}
-    for output, name in gone.items():
-        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, types[output], None))
     return copy
 
 

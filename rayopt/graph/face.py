@@ -49,10 +49,11 @@ def take_off(model: Any) -> tuple[Any, Face]:
     return opened, face
 
 
-def put_on(model: Any, face: Face, shapes: Sequence[Sequence[tuple[int, ...]]]) -> Any:
+def put_on(model: Any, face: Face, shapes: Sequence[Sequence[tuple[int, ...]]], portable: bool = True) -> Any:
     """A copy of what a tool gave with the original's face; raises StepError where it is not the same inside.
 
-    shapes: those that each output was seen to have: a declared shape that is wrong does not come back.
+    shapes: those that each output was seen to have: a declared shape that is wrong does not come back. portable:
+    whether operators of other domains than the original's are refused.
     """
     import onnx
 
@@ -72,7 +73,7 @@ def put_on(model: Any, face: Face, shapes: Sequence[Sequence[tuple[int, ...]]]) 
     _replace(closed.metadata_props, face.model.metadata_props)
     _replace(graph.metadata_props, face.model.graph.metadata_props)
     foreign = {node.domain for node in _all_nodes(closed)} - face.domains - {one.domain for one in closed.functions}
-    if foreign:
+    if foreign and portable:
         raise StepError(f"it is not portable: it has operators of the domain {min(foreign)!r}")
     drop_unused_opsets(closed)
     return closed

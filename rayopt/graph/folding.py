@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rayopt.graph.structure import nested
+from rayopt.graph.structure import graphs_of, nested
 from rayopt.graph.tensors import element_bits
 
 RANDOM = frozenset(
@@ -24,6 +24,8 @@ def folded_bytes(model: Any) -> tuple[int, str]:
     """
     import onnx
 
+    if not _has_constants(model):
+        return 0, ""
     light = light_copy(model)
     total: dict[str, int] = {}
     ranges = _written_out(light, total)
@@ -41,6 +43,14 @@ def folded_bytes(model: Any) -> tuple[int, str]:
     _walk(inferred.graph, frozenset(constants), {}, total)
     largest = max(total, key=lambda name: total[name], default="")
     return sum(total.values()), largest
+
+
+def _has_constants(model: Any) -> bool:
+    """Whether there is anything at all that could be folded: initialisers, or nodes without inputs."""
+    return any(
+        getattr(graph, "initializer", ()) or any(not node.input or node.op_type == "Constant" for node in graph.node)
+        for graph in graphs_of(model)
+    )
 
 
 def _written_out(model: Any, total: dict[str, int]) -> int:

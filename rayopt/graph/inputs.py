@@ -134,6 +134,18 @@ def enlarged(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[
             yield larger
 
 
+def resized(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The same sizes, but each likely one for all axes that are not as long as the batch; as they are without those."""
+    batches = {dims[one.shape[0]] for one in inputs if one.shape and isinstance(one.shape[0], str)}
+    others = [name for name, size in dims.items() if size not in batches]
+    for size in sorted(VALUES) if others else ():
+        found = {**dims, **dict.fromkeys(others, size)}
+        if _elements(inputs, found) <= MAX_ELEMENTS // 16:
+            yield found
+    if not others:
+        yield dict(dims)
+
+
 def _patterns(others: Sequence[str], size: int, batch: int) -> Iterator[dict[str, int]]:
     yield {name: size * (index + 1) for index, name in enumerate(others)}
     yield dict.fromkeys(others, size)

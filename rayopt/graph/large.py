@@ -66,7 +66,7 @@ class Large:
         return {
             "nodes_before": before, "size_before": admitted.size_bytes, "nodes_after": before,
             "size_after": admitted.size_bytes, "max_error": 0.0, "latency": {}, "chain": [],
-            "record": portfolio.record, "tried_count": 1, "versions": installed(),
+            "record": portfolio.record, "tried_count": 1, "versions": dict(installed()),
             "external": external(admitted, hashed=False), "conditions": [],
             "proof": {**reference.told(), "axes": {str(one): size for one, size in self._twin.sizes.items()}},
         }  # fmt: skip

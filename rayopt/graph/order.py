@@ -15,7 +15,8 @@ class Order:
     folder: str
     tools: tuple[str, ...]
     seed: int = 0
-    target_opset: int = 20
+    target_opset: int = 23
     fold_bytes: int = 256 << 20
     timing_s: float = 0.1
+    fused: bool = False  # whether a second model may use the runtime's own operators
     size_bytes: int = 0  # of the model that the limits of its process suit

@@ -14,6 +14,7 @@ from typing import Any
 
 from rayopt.errors import StepError
 from rayopt.graph.proof import Reference
+from rayopt.graph.skeleton import LARGE_BYTES
 from rayopt.graph.steps import Steps
 from rayopt.graph.structure import graphs_of
 from rayopt.graph.tools import Setting, run
@@ -122,9 +123,9 @@ def cpu_s(nodes_count: int, size_bytes: int) -> float:
     return 3 + nodes_count / 40 + size_bytes / (2 << 20)
 
 
-def usable(tools: Sequence[str], nodes_count: int, fold_bytes: int) -> list[str]:
-    """The tools that suit a model: of many nodes, or of constants that fold to much, those that are made for it."""
-    if nodes_count > MANY_NODES:
+def usable(tools: Sequence[str], nodes_count: int, fold_bytes: int, size_bytes: int = 0) -> list[str]:
+    """The tools that suit a model: of many nodes or bytes, or of constants that fold to much, those made for it."""
+    if nodes_count > MANY_NODES or size_bytes > LARGE_BYTES:
         return [name for name in tools if name == "own"]
     if fold_bytes > MUCH_FOLDING_BYTES:
         return [name for name in tools if name not in FOLDING_WITHOUT_LIMIT]
@@ -164,8 +165,18 @@ def nodes_count(model: Any) -> int:
     return sum(node.op_type != "Constant" for graph in graphs_of(model) for node in graph.node)
 
 
+def is_part_of(candidate: Any, original: Any) -> bool:
+    """Whether a graph has less than half of the nodes of another and no operator that that has not as often."""
+    found, wanted = _operators(candidate), _operators(original)
+    return 2 * found.total() < wanted.total() and found <= wanted
+
+
 def _kind(model: Any) -> tuple[Any, ...]:
-    operators = Counter((node.domain, node.op_type) for graph in graphs_of(model) for node in graph.node)
+    operators = _operators(model)
     weights = sum(len(one.raw_data) for one in model.graph.initializer)
     versions = tuple(sorted((one.domain, one.version) for one in model.opset_import))
     return (tuple(sorted(operators.items())), weights, versions)
+
+
+def _operators(model: Any) -> Counter[tuple[str, str]]:
+    return Counter((node.domain, node.op_type) for graph in graphs_of(model) for node in graph.node)

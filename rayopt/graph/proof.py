@@ -5,18 +5,18 @@ At least two shapes where axes are dynamic, several seeds, both branches of cond
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rayopt.errors import StepError
-from rayopt.graph import chance
+from rayopt.graph import branches, chance
 from rayopt.graph.certificate import samples
-from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of
+from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
-from rayopt.graph.structure import graphs_of
 from rayopt.graph.verdicts import Refused
 
 RTOL = 1e-3
@@ -42,17 +42,25 @@ class Reference:
         self, model: Any, defaults: Mapping[str, Array], seed: int = 0, weights: frozenset[str] = frozenset()
     ) -> None:
         self.original = chance.of(model)
-        self._exposed = _conditions(model)
-        running = open_session(_with_outputs(self.original.cut, self._exposed).SerializeToString())
+        running = self._opened()
         self.names = [one.name for one in running.get_outputs()][: len(self.original.cut.graph.output)]
         self.inputs = tuple(
             one for one in inputs_of(running, model, defaults, weights) if one.name not in self.original.drawn
         )
         self.probes: list[Probe] = []
         self.outputs: list[Outputs] = []
-        self._conditions: list[list[Any]] = []
+        self._ways: list[list[Any]] = []
         self._find(running, seed)
         self._reach_branches(running, seed)
+
+    def _opened(self) -> Any:
+        """A session of the original that also tells which branches it takes, where the runtime takes such a one."""
+        model, self._watched = branches.watched(self.original.cut)
+        if self._watched:
+            with contextlib.suppress(Refused):
+                return open_session(model.SerializeToString())
+        self._watched = ()
+        return open_session(self.original.cut.SerializeToString())
 
     def _find(self, running: Any, seed: int) -> None:
         dynamic = any(isinstance(dim, str) for one in self.inputs for dim in one.shape)
@@ -93,44 +101,49 @@ class Reference:
         found = run(running, self.original.fed(feed(self.inputs, probe), probe.seed))
         self.probes.append(probe)
         self.outputs.append(found[: len(self.names)])
-        self._conditions.append(found[len(self.names) :])
+        self._ways.append(found[len(self.names) :])
 
     def _reach_branches(self, running: Any, seed: int) -> None:
         """Looks for inputs that take the branches which the probes have not taken."""
         before = len(self._missing())
-        for attempt in range(BRANCH_TRIES if before else 0):
-            base = self.probes[attempt % len(self.probes)]
-            probe = Probe(seed + 10 + attempt, base.dims, base.picks + attempt, base.high)
+        for probe in self._attempts(seed + 10) if before else ():
             if self._try(running, probe):
                 after = len(self._missing())
                 if after == before:
-                    for kept in (self.probes, self.outputs, self._conditions):
+                    for kept in (self.probes, self.outputs, self._ways):
                         kept.pop()
+                else:  # what was reached is compared with other values as well
+                    self._try(running, replace(probe, seed=probe.seed + 1000, picks=probe.picks - 1000))
                 before = after
             if not before:
                 return
 
-    def _missing(self) -> list[tuple[str, bool]]:
-        return [(name, way) for name, ways in self._seen().items() for way in (True, False) if way not in ways]
+    def _attempts(self, seed: int) -> Iterator[Probe]:
+        """Other seeds, then every number of the pools with each likely size: branches may take sizes of their own."""
+        for attempt in range(BRANCH_TRIES):
+            base = self.probes[attempt % len(self.probes)]
+            yield Probe(seed + attempt, base.dims, base.picks + attempt, base.high)
+        numbers, base = max((len(one.pool) for one in self.inputs), default=0), self.probes[0]
+        for attempt, dims in enumerate(resized(self.inputs, base.dims)):
+            for pick in range(numbers):  # the seed counts as well for which one it is
+                yield Probe(seed + attempt, dims, pick - seed - attempt, base.high)
 
-    def _seen(self) -> dict[str, set[bool]]:
-        seen: dict[str, set[bool]] = {name: set() for name in self._exposed}
-        for values in self._conditions:
-            for name, value in zip(self._exposed, values, strict=True):
-                seen[name].add(bool(np.asarray(value).ravel()[0]))
-        return seen
+    def _missing(self) -> list[tuple[int, int]]:
+        return [(index, way) for index, ways in enumerate(self._seen()) for way in (1, 0) if way not in ways]
+
+    def _seen(self) -> list[set[int]]:
+        """Which ways each conditional went, over all probes."""
+        return [{int(np.asarray(one).ravel()[0]) for one in told} for told in zip(*self._ways, strict=True)]
 
     def conditions(self, model: Any) -> tuple[Condition, ...]:
-        """Which branches were compared; those inside other branches cannot be seen from outside."""
-        seen, found = self._seen(), []
-        for graph in graphs_of(model):
-            for node in graph.node:
-                if node.op_type == "If":
-                    ways = seen.get(node.input[0]) if graph is model.graph else None
-                    words = (
-                        ("not observed",) if ways is None else tuple("then" if way else "else" for way in sorted(ways))
-                    )
-                    found.append(Condition(node.name or node.output[0], words))
+        """Which branches were compared; inside loops and functions that is not seen."""
+        told = {one.label: ways for one, ways in zip(self._watched, self._seen(), strict=True)}
+        words = {0: "else", 1: "then"}
+        found = []
+        for label in branches.conditionals(model):
+            ways = told.get(label)
+            seen = ("not observed",) if ways is None else tuple(words[way] for way in sorted(ways) if way in words)
+            found.append(Condition(label, seen))
         return tuple(found)
 
     def ranks(self) -> list[list[tuple[int, ...]]]:
@@ -167,7 +180,7 @@ class Reference:
             "atol_share": ATOL_SHARE,
             "inputs": inputs,
             "outputs": samples(self.outputs),
-            "drawn": list(self.original.drawn),
+            "drawn": [one.name for one in self.original.places],
         }
 
 
@@ -213,22 +226,3 @@ def _array_difference(wanted: Array, got: Array) -> float:
     if (error > rtol * np.abs(left) + share * max(scale, 1e-6)).any():
         raise StepError(f"outputs differ by up to {worst:.3g}, of values up to {scale:.3g}")
     return worst
-
-
-def _conditions(model: Any) -> list[str]:
-    """What the conditionals of the outermost graph depend on, where a node computes it."""
-    given = {name for node in model.graph.node for name in node.output} - {one.name for one in model.graph.output}
-    found = [node.input[0] for node in model.graph.node if node.op_type == "If"]
-    return [name for name in dict.fromkeys(found) if name in given]
-
-
-def _with_outputs(model: Any, names: Sequence[str]) -> Any:
-    import onnx
-
-    if not names:
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for name in names:
-        copy.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None))
-    return copy

@@ -13,8 +13,9 @@ from rayopt.graph.child import MIB, Limits, Reply, call
 from rayopt.graph.order import AGAIN, Order
 from rayopt.graph.verdicts import Refusal
 
-ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer")
+ALL_TOOLS = ("own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim")
 MAX_DEATHS = 12
+MODEL, FUSED = "model.onnx", "model.fused.onnx"  # portable; in the runtime's own operators, for this machine
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,21 @@ def optimize_file(path: Path, order: Order | None = None, limits: Limits | None 
                     order = replace(order, size_bytes=told["size_bytes"])
                     limits = limits_for(order.size_bytes) if suits else limits
                     continue
-                files = {"model.onnx": (Path(folder) / told["sha256"]).read_bytes()} if "sha256" in told else {}
+                files = _files(Path(folder), told)
                 return Outcome(told.pop("verdict"), told.pop("reason"), told, files, *used)
             under_way = _learn(known, reply)
             if under_way in ("", "gate", "original"):
                 return Outcome(_verdict(under_way, reply.died), _words(under_way, reply.died), {}, {}, *used)
             known[under_way] = {"failed": reply.died}
     return Outcome("crashed", "its tools died too often", {}, {}, *used)
+
+
+def _files(folder: Path, told: Mapping[str, Any]) -> dict[str, bytes]:
+    """What the work has made, by the names of the portable model and of the one for this machine."""
+    files = {MODEL: (folder / told["sha256"]).read_bytes()} if "sha256" in told else {}
+    if told.get("fused"):
+        files[FUSED] = (folder / told["fused"]["sha256"]).read_bytes()
+    return files
 
 
 def limits_for(size_bytes: int) -> Limits:

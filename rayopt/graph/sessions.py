@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rayopt.errors import StepError
@@ -11,8 +12,11 @@ from rayopt.graph.verdicts import Refused
 Outputs = list[Any]
 
 
-def open_session(content: bytes | str, optimize: bool = False) -> Any:
-    """A session on one thread, without the memory arena that grows by doubling; raises Refused."""
+def open_session(content: bytes | str, optimize: bool = False, written_to: Path | None = None) -> Any:
+    """A session on one thread, without the memory arena that grows by doubling; raises Refused.
+
+    written_to: where the graph goes that the runtime made of the model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -21,6 +25,8 @@ def open_session(content: bytes | str, optimize: bool = False) -> Any:
     options.enable_cpu_mem_arena = optimize
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if written_to is not None:
+        options.optimized_model_filepath = str(written_to)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:

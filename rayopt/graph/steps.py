@@ -33,7 +33,7 @@ class Steps:
         if known is not None and remember:
             return known["value"]
         limit_cpu(cpu_s)
-        self.tell({"step": key})
+        self.tell({"step": key, "cpu_s": cpu_s})
         try:
             value = work()
         except Exception as error:

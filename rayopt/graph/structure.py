@@ -62,7 +62,9 @@ def graphs_of(model: Any) -> Iterator[Any]:
     while stack:
         holder = stack.pop()
         yield holder
-        stack += [graph for node in holder.node for graph in nested(node)]
+        attributes = [one for node in holder.node for one in node.attribute]  # of most nodes there are none
+        stack += [one.g for one in attributes if one.HasField("g")]
+        stack += [graph for one in attributes for graph in one.graphs]
 
 
 def nested(node: Any) -> Iterator[Any]:

@@ -9,10 +9,12 @@ import importlib.metadata
 import io
 import pkgutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 # onnxoptimizer's passes that only remove or merge; its default list also rewrites and can make models larger.
 ONNXOPTIMIZER_PASSES = (
@@ -29,7 +31,7 @@ ONNXOPTIMIZER_PASSES = (
 class Setting:
     """What tools are told: the newest operator set that may be used, and the bytes that folding may make."""
 
-    target_opset: int = 20
+    target_opset: int = 23
     fold_bytes: int = 1 << 16
 
 
@@ -115,15 +117,16 @@ TOOLS: dict[str, Callable[[bytes, Setting], bytes]] = {
 PACKAGES = {"own": "rayopt", "ort_basic": "onnxruntime"}
 
 
-def installed() -> dict[str, str]:
-    """The versions of the tools that are there, by tool."""
+@lru_cache(maxsize=1)
+def installed() -> Mapping[str, str]:
+    """The versions of the tools that are there, by tool; asking for them takes as long as a small model does."""
     found: dict[str, str] = {}
     for name in TOOLS:
         try:
             found[name] = importlib.metadata.version(PACKAGES.get(name, name))
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return MappingProxyType(found)
 
 
 def run(name: str, content: bytes, setting: Setting) -> bytes:

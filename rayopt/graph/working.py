@@ -10,12 +10,24 @@ from typing import Any
 
 from rayopt.errors import StepError
 from rayopt.graph import face as faces
+from rayopt.graph.fused import Fusing
 from rayopt.graph.gate import Admitted, admit
 from rayopt.graph.large import Large
 from rayopt.graph.normalize import RUNTIME_OPSET, normalized, opset_of, readable
 from rayopt.graph.nursery import Tell
 from rayopt.graph.order import AGAIN, Order
-from rayopt.graph.portfolio import Portfolio, State, cpu_s, load, nodes_count, read, store, usable
+from rayopt.graph.portfolio import (
+    MANY_NODES,
+    Portfolio,
+    State,
+    cpu_s,
+    is_part_of,
+    load,
+    nodes_count,
+    read,
+    store,
+    usable,
+)
 from rayopt.graph.proof import Reference
 from rayopt.graph.skeleton import LARGE_BYTES
 from rayopt.graph.steps import Steps
@@ -27,6 +39,7 @@ from rayopt.runs.files import file_sha256
 MAX_GROWTH = 1.01
 WHOLE_BYTES = 1 << 30  # what is larger is proven by its skeleton or not at all
 FINISHED = 6  # candidates that are tried at most ...
+QUICKER_S = 1.0  # so much less CPU time than for a step: nothing else comes of an original that does not end
 TIMED = 3  # ... and timed, before the original is kept
 OUT = "model.onnx"
 
@@ -69,22 +82,24 @@ class Work:
         self._opened = steps.do("original", cpu_s(0, admitted.size_bytes), work, False).value
         self._before = nodes_count(model)
         self._cpu_s = cpu_s(self._before, admitted.size_bytes)
-        self._reference: Reference = steps.do("original", self._cpu_s, lambda: _Value(self._referenced()), False).value
+        found = steps.do("original", self._cpu_s - QUICKER_S, lambda: _Value(self._referenced()), False)
+        self._reference: Reference = found.value
         if self._before <= 1:
             return {**self._told(None), "verdict": "unchanged", "reason": "there is nothing to remove"}
         start = self._start()
         setting = Setting(order.target_opset, max(1 << 12, admitted.size_bytes // 200))
         tools = [
             name
-            for name in usable(order.tools, self._before, admitted.fold_bytes)
+            for name in usable(order.tools, self._before, admitted.fold_bytes, admitted.size_bytes)
             if ":" in name or name in installed()
         ]
         portfolio = Portfolio(steps, self._reference, setting, tools, MAX_GROWTH * admitted.size_bytes)
-        found = portfolio.search(start)
+        states = portfolio.search(start)
         told = self._told(portfolio)
-        for state, choice in self._choices(found, portfolio.record):
-            return {**told, **choice, "verdict": "optimized", "reason": "", "chain": list(state.chain)}
-        return {**told, "verdict": "unchanged", "reason": self._why(found, portfolio.record)}
+        for state, choice in self._choices(states, portfolio.record):
+            more = {"fused": self._fused(choice["sha256"], portfolio.record)} if order.fused else {}
+            return {**told, **choice, **more, "verdict": "optimized", "reason": "", "chain": list(state.chain)}
+        return {**told, "verdict": "unchanged", "reason": self._why(portfolio.record)}
 
     def _referenced(self) -> Reference:
         from onnx import numpy_helper
@@ -115,9 +130,12 @@ class Work:
                 work = partial(self._finish, state)
                 choice = self._steps.do(f"finish {state.sha256[:16]}", 4 * self._cpu_s, work)
                 timed += 1
-                if not choice["latency"].get("slower"):
+                latency = choice["latency"]
+                if not latency.get("slower"):
                     yield state, choice
-                reason = f"slower: {choice['latency'].get('ratio', 0):.3f} of the original's latency"
+                    return
+                which = "session_ratio" if latency["slower"] == "to load" else "ratio"
+                reason = f"slower {latency['slower']}: {latency[which]:.3f} of the original's time"
             except StepError as error:
                 reason = str(error)
             record.append({"tool": state.chain[-1], "chain": list(state.chain), "what": "left", "reason": reason})
@@ -134,20 +152,27 @@ class Work:
             raise StepError(f"larger: {len(content):,} bytes of {size:,}")
         onnx.checker.check_model(closed)
         error = self._reference.check(closed)
-        latency = self._latency(content)
+        latency = self._latency(closed, content)
         sha256 = store(self._steps, content)
         return {
             "sha256": sha256, "nodes_after": state.nodes_count, "size_after": len(content),
             "max_error": error, "latency": latency,
         }  # fmt: skip
 
-    def _latency(self, content: bytes) -> dict[str, Any]:
-        if not self._order.timing_s:
+    def _fused(self, sha256: str, record: list[dict[str, Any]]) -> dict[str, Any] | None:
+        fusing = Fusing(self._steps, self._reference, self._face, record)
+        return fusing.fused(sha256, self._cpu_s, 0 if self._is_untimed() else self._order.timing_s)
+
+    def _latency(self, closed: Any, content: bytes) -> dict[str, Any]:
+        if not self._order.timing_s or self._is_untimed():
             return {}
-        reference = self._reference
-        if reference.original.drawn or opset_of(self._face.model) < RUNTIME_OPSET:
-            return {}  # what is drawn differs from run to run, and so does its time; what does not load has none
-        return compare(self._order.path, content, reference, self._order.timing_s)
+        if self._before > MANY_NODES and is_part_of(closed, self._opened):
+            return {}  # to load so many nodes takes longer than all else, only to see that fewer are not slower
+        return compare(self._order.path, content, self._reference, self._order.timing_s)
+
+    def _is_untimed(self) -> bool:
+        """What is drawn differs from run to run, and so does its time; what does not load has none."""
+        return bool(self._reference.original.places) or opset_of(self._face.model) < RUNTIME_OPSET
 
     def _told(self, portfolio: Portfolio | None) -> dict[str, Any]:
         reference = self._reference
@@ -155,12 +180,12 @@ class Work:
         return {
             "nodes_before": self._before, "size_before": self._admitted.size_bytes,
             "nodes_after": self._before, "size_after": self._admitted.size_bytes, "max_error": 0.0, "latency": {},
-            "chain": [], "record": record, "tried_count": tried, "versions": installed(),
+            "chain": [], "record": record, "tried_count": tried, "versions": dict(installed()),
             "external": external(self._admitted, hashed=True), "proof": reference.told(),
             "conditions": [asdict(one) for one in reference.conditions(self._opened)],
         }  # fmt: skip
 
-    def _why(self, found: Sequence[State], record: Sequence[dict[str, Any]]) -> str:
+    def _why(self, record: Sequence[dict[str, Any]]) -> str:
         left = next((line["reason"] for line in record if line["what"] == "left"), "")
         if left:
             return f"the best candidate was not taken: {left}"

@@ -34,13 +34,15 @@ class Job(JobSettings):
     `models`: files, folders (with all .onnx files below them) or patterns; `package:path` is one inside an installed
     package. Tools that are not installed are left out.
     `target_opset`: the newest operators that may be written. `timing_s`: about how long each candidate is timed beside
-    its original; 0: not at all.
+    its original; 0: not at all. `fused`: whether a second model is made of each in operators of ONNX Runtime's own, for
+    this machine alone; it lies beside the portable one as NAME.fused.onnx.
     """
 
     models: str | list[str] = Field(min_length=1)
-    tools: list[Tool] = Field(["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer"], min_length=1)
-    target_opset: int = Field(20, ge=13, le=24)
+    tools: list[Tool] = Field(["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim"], min_length=1)
+    target_opset: int = Field(23, ge=13, le=24)
     timing_s: float = Field(0.1, ge=0, le=60)
+    fused: bool = False
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
 
@@ -93,7 +95,8 @@ def prepare(job: Job, document: Document, cache: Cache) -> Batch:
     from rayopt.graph.order import Order
     from rayopt.graphing import Batch, item
 
-    order = Order("", "", tuple(job.tools), job.seed, job.target_opset, job.limits.fold_bytes, job.timing_s)
+    folded = job.limits.fold_bytes
+    order = Order("", "", tuple(job.tools), job.seed, job.target_opset, folded, job.timing_s, job.fused)
     items = tuple(item(name, path) for name, path in files_of(job, document))
     return Batch(job.model_dump(mode="json"), items, order, job.limits.memory_bytes)
 

@@ -1,6 +1,6 @@
 """The kind `search`: an estimator and a grid or space in; the best parameters out, with scikit-learn's answers.
 
-Or another job and a space over its fields in (`rayopt.inner`); the fields out with which it comes out best.
+Or another job and a space over its fields in (`rayopt.searching.inner`); the fields out with which it comes out best.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rayopt import inner, plugins
+from rayopt import plugins
 from rayopt.data import settings as data_settings
 from rayopt.data.settings import DataSettings
 from rayopt.errors import Fault, InputError, did_you_mean, input_error
@@ -20,13 +20,14 @@ from rayopt.search.goals import Bound, Goal
 from rayopt.search.recipe import Part, Recipe
 from rayopt.search.rungs import EarlyStop
 from rayopt.search.stopping import Stop
+from rayopt.searching import inner
 from rayopt.spec import Document, Settings, validate
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
     from rayopt.runs.cache import Cache
-    from rayopt.searching import Search
-    from rayopt.trials import JobSearch
+    from rayopt.searching.jobs import JobSearch
+    from rayopt.searching.search import Search
 
 OWN_STRATEGIES = ("grid", "halving", "random")
 CONFIRM = "make it smaller, use `strategy: random`, or confirm it: --set confirm_large=true"
@@ -49,7 +50,8 @@ class Job(JobSettings):
     `grid` is for `grid`, `halving` and `random` (n_trials points drawn from its lists), `space` for all other
     strategies. `groups` and `sample_weight` name columns of the data: for the splitter, and for the fits. All rows
     of the data take part in `cv`, but for the share `test`, which grades the best one once. `job` is a job file or
-    a job: the space is over its dotted fields, `objective` a dotted name of its summary.
+    a job: the space is over its dotted fields, `objective` a dotted name of its summary. Of an estimator `objective`
+    and `constraints` name metrics of `scoring`, `fit_time` and `score_time` (seconds of a fold).
     """
 
     estimator: Recipe | None = None
@@ -106,7 +108,7 @@ def check(job: Job, document: Document) -> list[Fault]:
     if job.job is not None:
         return inner.check(job, document, read_job)
     faults = recipe.check(job.parts, document, ("estimator",)) + data_settings.check(job.rows, document)
-    faults += _strategy_faults(job, document)
+    faults += _strategy_faults(job, document) + _aim_faults(job, document)
     if job.grid is not None:
         confirmed = job.confirm_large or job.strategy == "random"
         faults += checks.check_grid(job.grid, document.place(("grid",)), confirmed, CONFIRM)
@@ -114,10 +116,30 @@ def check(job: Job, document: Document) -> list[Fault]:
         faults += _space_faults(job, document)
     if isinstance(job.cv, int) and job.cv < 2:
         faults.append(document.fault(("cv",), f"{job.cv} folds are too few", "give at least 2"))
-    if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True:
-        remedy = f"add `refit:` with one of {', '.join(job.scoring)}, or `refit: false`"
+    if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True and job.objective is None:
+        remedy = f"add `objective:` or `refit:` with one of {', '.join(job.scoring)}, or `refit: false`"
         faults.append(document.fault(("refit",), "does not say which of several metrics decides", remedy))
     return faults
+
+
+def _aim_faults(job: Job, document: Document) -> list[Fault]:
+    """Whether objectives and bounds are of what is measured, and can be kept."""
+    goals = [] if job.objective is None else [job.objective] if isinstance(job.objective, str) else job.objective
+    names = [(("objective",), goal if isinstance(goal, str) else goal.metric) for goal in goals]
+    names += [(("constraints",), name) for name in job.constraints]
+    known = [*checks.metric_names(job.scoring), *checks.TIMES]
+    faults = [
+        document.fault(place, f"{name!r} is not measured", f"{did_you_mean(name, known)}; add metrics to `scoring:`")
+        for place, name in names
+        if name not in known
+    ]
+    if (goals or job.constraints) and job.strategy == "halving":
+        faults.append(
+            document.fault(("strategy",), "`halving` decides by one score", "take `grid`, `random` or `bayes`")
+        )
+    if goals and isinstance(job.refit, str):
+        faults.append(document.fault(("refit",), "names a metric beside `objective:`", "leave it out"))
+    return faults + inner.bound_faults(job, document) + inner.direction_faults(job, document)
 
 
 def _strategy_faults(job: Job, document: Document) -> list[Fault]:
@@ -153,6 +175,7 @@ def _space_faults(job: Job, document: Document) -> list[Fault]:
         Space.from_settings(job.space or {}, lambda at: document.place(("space", *at)))
     except InputError as error:
         faults += error.faults
+    faults += inner.aim_faults(job, strategy, document.place(("strategy",)))
     return faults + validate(strategy.Options, job.options, document, ("options",))[1]
 
 
@@ -166,14 +189,14 @@ def _strategies() -> list[str]:
 def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
     """Makes the estimator and loads the data, or what the searched job names; raises InputError with all faults."""
     if job.job is not None:
-        from rayopt.trials import prepare as prepare_jobs
+        from rayopt.searching.jobs import prepare as prepare_jobs
 
         return prepare_jobs(job, document, cache, read_job)
     from rayopt.data.sources import arrays
     from rayopt.search.rows import Rows, check_rows, check_use, rows_of
     from rayopt.search.space import Space
     from rayopt.search.warmth import warmed
-    from rayopt.searching import Search
+    from rayopt.searching.search import Search
     from rayopt.tasks import sources
 
     faults: list[Fault] = []
@@ -214,8 +237,8 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
 
 def run(search: Search | JobSearch, desk: Desk) -> dict[str, Any]:
     """Searches and returns the summary; raises WorkError when no candidate could be scored."""
-    from rayopt.searching import Searching
-    from rayopt.trials import JobSearch, Trials
+    from rayopt.searching.jobs import JobSearch, Trials
+    from rayopt.searching.run import Searching
 
     if isinstance(search, JobSearch):
         return Trials(search, desk).run()

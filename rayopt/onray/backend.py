@@ -21,6 +21,7 @@ from ray._private.worker import get_dashboard_url
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
+from rayopt.cluster.secrets import redact
 from rayopt.errors import InputError, WorkError, input_error
 from rayopt.onray import kept
 from rayopt.onray.limits import Limits, forget
@@ -197,7 +198,7 @@ def _perform(limits: Limits, code: str, function: Any, *args: Any) -> _Worked | 
         with limits.enforced():
             return _Worked(function(*given), began, time.time())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step raises ends that step only
-        return Raised("", describe(error), traceback.format_exc())
+        return Raised("", redact(describe(error)), redact(traceback.format_exc()))
 
 
 _last = {"code": ""}  # the sources that this worker process has imported

@@ -23,6 +23,7 @@ from rayopt.errors import RayoptError, WorkError
 from rayopt.onray.nodes import Nodes
 from rayopt.onray.post import Order, Post
 from rayopt.onray.quiet import quieted
+from rayopt.onray.session import is_here, session
 
 LIVES = 3  # how often Ray Train starts the workers of one fit anew
 POLL_S = 0.5  # of the controller; a report's queue holds one, so that reports once a second never wait for it
@@ -97,7 +98,7 @@ class Group:
 
     def __init__(self, shape: Shape, storage: Path) -> None:
         self.shape = shape
-        self.session = ray.get_runtime_context().get_job_id()
+        self._session = session()
         self.post = Post(secrets.token_hex(6))
         self.failure: BaseException | None = None
         with unwarned():
@@ -110,7 +111,7 @@ class Group:
 
     @property
     def is_fit(self) -> bool:
-        return not self._is_closed and self._fit.is_alive()
+        return not self._is_closed and is_here(self._session) and self._fit.is_alive()
 
     def order(self, work: Any, folder: Path, sharding: str) -> Order:
         """Gives the group something to do; `work` is a reference, which the caller keeps until it is done."""
@@ -139,7 +140,7 @@ class Group:
             return
         self._is_closed = True
         self.rest(None)
-        if not ray.is_initialized() or ray.get_runtime_context().get_job_id() != self.session:
+        if not is_here(self._session):
             return
         with contextlib.suppress(Exception):  # a cluster that is gone has forgotten by itself
             self.post.close()

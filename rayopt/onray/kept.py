@@ -18,27 +18,19 @@ def keep(crew: Any) -> None:
         one.end()
 
 
-def take(kind: type) -> Any:
+def take(kind: type[Any]) -> Any:
     """The crew of this kind that waits, which does not wait any more; None where there is none, as others go home."""
     with _lock:
         crew = _waiting.pop() if _waiting else None
-    if crew is None or isinstance(crew, kind):
+    if crew is None or (isinstance(crew, kind) and crew.is_fit):
         return crew
     crew.end()
     return None
 
 
-def leave(crew: Any) -> bool:
-    """A crew waits no longer; whether it was still waiting."""
-    with _lock:
-        if crew not in _waiting:
-            return False
-        _waiting.remove(crew)
-        return True
-
-
 def dismiss() -> None:
     """Sends the crew that waits home."""
-    crew = take(object)
+    with _lock:
+        crew = _waiting.pop() if _waiting else None
     if crew is not None:
         crew.end()

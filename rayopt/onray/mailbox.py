@@ -28,7 +28,8 @@ class Mailbox:
         self._events: list[Event] = []
         self._round: tuple[int, Any, float | None] = (0, None, None)
         self._news = asyncio.Event()
-        self._is_closed = False
+        self._failure: BaseException | None = None
+        self.is_closed = False
         self._heard = time.monotonic()
 
     async def join(self, worker: str) -> int:
@@ -52,9 +53,9 @@ class Mailbox:
         if answers is not None:
             self._tell(Answered(_life(worker, life), *answers))
         call = self._calls[worker]
-        await _within(PULL_S, lambda: bool(self._cells[worker]) or self._is_closed, call)
+        await _within(PULL_S, lambda: bool(self._cells[worker]) or self.is_closed, call)
         silent_s = time.monotonic() - self._heard
-        if self._is_closed or self._lives[worker] != life or silent_s > self._idle_s + FORSAKEN_S:
+        if self.is_closed or self._lives[worker] != life or silent_s > self._idle_s + FORSAKEN_S:
             return None
         if not self._cells[worker]:
             return (*self._round, b"")
@@ -75,8 +76,13 @@ class Mailbox:
         self._heard = time.monotonic()
 
     async def exchange(self, assigned: Sequence[tuple[str, bytes]], timeout_s: float) -> list[Event]:
-        """Takes cells by worker, and gives what has happened, after `timeout_s` at the latest."""
+        """Takes cells by worker, and gives what has happened, after `timeout_s` at the latest.
+
+        Raises what the workers' end came from.
+        """
         self._heard = time.monotonic()
+        if self._failure is not None:
+            raise self._failure
         for name, cells in assigned:
             worker, _, life = name.rpartition("#")
             if worker in self._alive and self._lives[worker] == int(life):
@@ -86,12 +92,18 @@ class Mailbox:
         events, self._events = self._events, []
         return events
 
-    async def alive_count(self) -> int:
+    @property
+    def alive_count(self) -> int:
         """How many workers are there."""
         return len(self._alive)
 
+    def fail(self, error: BaseException) -> None:
+        """No worker will come any more: the driver is told when it asks for news."""
+        self._failure, self.is_closed = error, True
+        self._news.set()
+
     async def close(self) -> None:
-        self._is_closed = True
+        self.is_closed = True
         for call in self._calls.values():
             call.set()
 

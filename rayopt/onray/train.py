@@ -129,7 +129,7 @@ def _hire(shape: Shape, storage: Path) -> Group:
     """The group that waits, if it is of this shape and there still; else a new one."""
     waiting = kept.take(Group)
     if waiting is not None:
-        if waiting.is_fit and waiting.shape == shape and waiting.session == ray.get_runtime_context().get_job_id():
+        if waiting.shape == shape:
             waiting.rest(None)
             return waiting  # type: ignore[no-any-return]
         waiting.end()

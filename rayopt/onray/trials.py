@@ -2,15 +2,76 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import pickle
 import secrets
 import tempfile
+import time
 from typing import Any
 
 import ray
 
+from rayopt.backend import describe
+from rayopt.errors import WorkError
+from rayopt.onray.demand import others_wait
+from rayopt.onray.mailbox import Mailbox
 from rayopt.onray.quiet import quiet_tune
 from rayopt.search.crew import Hands
+
+IDLE_S = 300.0  # how long trials wait for the next search
+LOOK_S = 0.5  # how often it is looked whether others wait for the CPUs that they hold
+START_S = 30.0  # how long trials may take to be there after a search that has not needed them
+
+
+class Lodge(Mailbox):
+    """The mailbox of `count` trials, in whose process Tune runs; between two searches it sends them home by itself.
+
+    They are sent home when the next search takes too long to come, and when others wait for their CPUs.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(IDLE_S)
+        logging.getLogger("ray._private.worker").setLevel(logging.ERROR)  # it warns of `get` in other threads as well
+        self._count = count
+        self._resting: asyncio.Task[None] | None = None
+
+    async def tune(self) -> None:
+        """Lasts until all trials have gone home."""
+        me = ray.get_runtime_context().current_actor
+        try:
+            await asyncio.to_thread(run, me, self._count)
+            reason = "its trials ended before the search did"
+        except Exception as error:  # noqa: BLE001 - it is raised where the search asks for news
+            reason = describe(error)
+        self.fail(WorkError(reason))
+        if self._resting is not None:
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    async def rest(self) -> None:
+        """A search is over: its data may go."""
+        await self.start(0, None, None)
+        self._resting = asyncio.create_task(self._rest())
+
+    async def stay(self) -> bool:
+        """Whether the trials are here for the next search, which has come."""
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        return not self.is_closed
+
+    async def _rest(self) -> None:
+        """Ends with everybody sent home, unless it is ended before."""
+        start = time.monotonic()
+        while not await self._should_leave(time.monotonic() - start):
+            await asyncio.sleep(LOOK_S)
+        await self.close()
+
+    async def _should_leave(self, rested_s: float) -> bool:
+        """As long as trials are still to come, it may be they that wait for CPUs."""
+        if self.alive_count < self._count:
+            return rested_s > START_S
+        return rested_s > IDLE_S or await asyncio.to_thread(others_wait)
 
 
 def run(mailbox: Any, count: int) -> None:

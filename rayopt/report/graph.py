@@ -29,14 +29,17 @@ class Row:
     latency_ratio: float | None
     chain: str
     path: str | None
+    fused: str  # of the second model, for this machine alone
+    fused_path: str | None
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """All models, and where a tool was caught: model, chain, what, reason."""
+    """All models, and where a tool was caught, or what it gave was slower or larger: model, chain, what, reason."""
 
     rows: tuple[Row, ...]
     caught: tuple[tuple[str, str, str, str], ...]
+    left: tuple[tuple[str, str, str], ...]
     unreached: tuple[tuple[str, str, str], ...]
 
 
@@ -64,13 +67,18 @@ def sheet(summary: Json) -> Sheet:
         for one in models
         for line in one.get("caught") or ()
     ]
+    left = [
+        (str(one.get("name")), " > ".join(line["chain"]), str(line["reason"]))
+        for one in models
+        for line in one.get("left") or ()
+    ]
     unreached = [
         (str(one.get("name")), str(line["node"]), ", ".join(line["seen"]) or "neither")
         for one in models
         if one.get("verdict") == "optimized"
         for line in one.get("unreached") or ()
     ]
-    return Sheet(tuple(map(_row, models)), tuple(caught), tuple(unreached))
+    return Sheet(tuple(map(_row, models)), tuple(caught), tuple(left), tuple(unreached))
 
 
 def context(summary: Json) -> dict[str, Any]:
@@ -118,4 +126,13 @@ def _row(one: Json) -> Row:
         latency_ratio=ratio,
         chain=" > ".join(one.get("chain") or ()),
         path=one.get("path"),
+        fused=_fused(one.get("fused") or {}),
+        fused_path=(one.get("fused") or {}).get("path"),
     )
+
+
+def _fused(told: Json) -> str:
+    if not told:
+        return "–"
+    ratio = told.get("ratio")
+    return format_count(told["nodes"], "node") + (f", latency {format_share(ratio)}" if ratio is not None else "")

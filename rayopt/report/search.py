@@ -70,8 +70,8 @@ def sheet(summary: Json) -> Sheet:
     """The candidates of a summary; whatever it lacks is left out."""
     metric = str(summary.get("metric") or "score")
     trials = summary.get("trials") or ()
-    names = tuple(dict.fromkeys(name for trial in trials for name in trial.get("params") or {}))
-    return Sheet(metric, tuple(_row(trial, metric) for trial in trials), names)
+    names = _differing([trial.get("params") or {} for trial in trials])
+    return Sheet(metric, tuple(_row(trial, metric, names) for trial in trials), names)
 
 
 def context(summary: Json) -> dict[str, Any]:
@@ -112,7 +112,14 @@ def figures(found: Sheet) -> list[dict[str, Any]]:
     return [{"title": title, **figure} for title, figure in titled]
 
 
-def _row(trial: Json, metric: str) -> Row:
+def _differing(params: Sequence[Json]) -> tuple[str, ...]:
+    """The names that do not have one value everywhere; all of them where there is one candidate."""
+    names = dict.fromkeys(name for one in params for name in one)
+    different = [name for name in names if any(one.get(name) != params[0].get(name) for one in params[1:])]
+    return tuple(different or names)
+
+
+def _row(trial: Json, metric: str, names: Sequence[str]) -> Row:
     params, score, std = dict(trial.get("params") or {}), trial.get("score"), trial.get("std")
     text = "no score"
     if score is not None:
@@ -123,7 +130,7 @@ def _row(trial: Json, metric: str) -> Row:
     return Row(
         rank=trial.get("rank"),
         params=params,
-        params_text=", ".join(f"{name}={_shown(value)}" for name, value in params.items()) or "as given",
+        params_text=", ".join(f"{name}={_shown(params[name])}" for name in names if name in params) or "as given",
         score=score,
         score_text=text,
         seconds=float(trial.get("seconds") or 0),

@@ -18,7 +18,7 @@ OF_SEARCH = (
 )
 OWN = (
     *("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock"),
-    *("checkpoints", "memory.json"),
+    *("checkpoints", "memory.json", "log.jsonl", "tensorboard"),
     *OF_SEARCH,
 )
 ASIDE = tuple(f".{name}." for name in OWN)

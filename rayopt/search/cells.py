@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayopt.errors import Fault, InputError
 from rayopt.provenance import forget_own_modules
+from rayopt.search.checks import TIMES
 from rayopt.search.prefixes import PrefixMemory, group_of
 
 Result = dict[str, Any]
 OF_ONE_CELL = ("train", "test", "parameters", "split_progress", "candidate_progress", "caller", "callback_ctx")
+SCORE_ERROR = "score_error"  # of a result: what scikit-learn's own results do not have
+SCORING_FAILED = "Scoring failed"
 OWN_PACKAGES = {"sklearn", "numpy", "scipy", "builtins", "functools", "copyreg", "collections", "math"}
 
 
@@ -124,7 +129,7 @@ class Evaluator:
             estimator.memory = self._memory
         train, test = batch.splits[cell.fold]
         try:
-            with self._context(**batch.config):
+            with self._context(**batch.config), warnings.catch_warnings(record=True) as said:
                 result: Result = self._fit_and_score(
                     estimator,
                     batch.x,
@@ -137,7 +142,38 @@ class Evaluator:
                 )
         except Exception as error:  # noqa: BLE001 - it is raised where scikit-learn would have raised it
             return Broken(error)
-        return result
+        return {**result, **_scoring_errors(said)}
+
+
+def _scoring_errors(said: Iterable[warnings.WarningMessage]) -> dict[str, str]:
+    """Why a scorer gave no score, which scikit-learn only warns of; all warnings go where they would have gone."""
+    found: dict[str, str] = {}
+    for one in said:
+        text = str(one.message)
+        if text.startswith(SCORING_FAILED):
+            found = {SCORE_ERROR: text}
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return found
+
+
+def scikit_learns(result: Result) -> Result:
+    """A result without what scikit-learn does not know: it takes all results to have the same parts."""
+    return {name: value for name, value in result.items() if name != SCORE_ERROR}
+
+
+def quantity(result: Result, name: str) -> float:
+    """The score of that name, the only one, or seconds; NaN where there is none."""
+    if name in TIMES:
+        return float(result[name])
+    scores = result["test_scores"]
+    return float(scores.get(name, math.nan) if isinstance(scores, Mapping) else scores)
+
+
+def error_of(result: Result) -> str:
+    """The last line of why a fit or a score failed, empty where none did."""
+    text = str(result.get("fit_error") or result.get(SCORE_ERROR) or "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def without_score(batch: Batch, cell: Cell, reason: str, seconds: float) -> Result:

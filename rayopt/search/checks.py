@@ -8,6 +8,7 @@ from typing import Any
 
 from rayopt.errors import Fault, InputError, did_you_mean
 
+TIMES = ("fit_time", "score_time")  # what scikit-learn measures of each fold besides scores, in seconds
 LARGE_COUNT = 100_000  # candidates, from which on a search is asked to be confirmed
 
 
@@ -83,3 +84,10 @@ def check_data(x: Any, y: Any, place: str) -> list[Fault]:
 def raise_if(faults: Sequence[Fault]) -> None:
     if faults:
         raise InputError(faults)
+
+
+def metric_names(scoring: str | Sequence[str] | None) -> list[str]:
+    """What the metrics of a job's `scoring` are called; one of the user's own, among several, by its function."""
+    if scoring is None:
+        return ["score"]
+    return [scoring] if isinstance(scoring, str) else [name.rpartition(":")[2] for name in scoring]

@@ -98,6 +98,15 @@ class Aim:
         named = {goal.metric: float(goal.sign * low) for goal, low in zip(self.goals, worst, strict=True)}
         return pareto.hypervolume(points[pareto.front(points)], worst), named
 
+    def hopeless(self, observations: Sequence[Observation]) -> str:
+        """Why none of them is the best."""
+        failed = [one for one in observations if one.failed]
+        if len(failed) == len(observations):
+            last = failed[-1].reason if failed else "nothing was evaluated"
+            return f"all {len(observations)} trials failed; the last one: {last}"
+        bounds = ", ".join(f"{name} {one.model_dump(exclude_none=True)}" for name, one in self.bounds.items())
+        return f"none of {len(observations)} trials keeps {bounds}"
+
     def _points(self, observations: Sequence[Observation]) -> Any:
         return np.array([[goal.sign * one.metrics[goal.metric] for goal in self.goals] for one in observations])
 

@@ -49,3 +49,7 @@ class Hire:
             if self.crew is not None:
                 self.crew.close()
         self._over.set()
+
+    def wait(self) -> None:
+        """Until one that was closed before it came has come and gone: a Ray must not be there while another starts."""
+        self._thread.join()

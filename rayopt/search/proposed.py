@@ -14,7 +14,9 @@ from typing import Any
 from sklearn.model_selection._search import BaseSearchCV
 
 from rayopt.search.asking import Asking
-from rayopt.search.cells import Cell, Result
+from rayopt.search.cells import Cell, Result, error_of, quantity, scikit_learns
+from rayopt.search.checks import TIMES
+from rayopt.search.goals import Goal
 from rayopt.search.history import Observation, observed
 from rayopt.search.parameters import key_of
 from rayopt.search.runner import Growth
@@ -24,10 +26,13 @@ Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
 class Candidates(Growth):
-    """Asks for a candidate whenever another one has the scores of all its folds. `metric` is what decides."""
+    """Asks for a candidate whenever another one has the scores of all its folds.
 
-    def __init__(self, asking: Asking, parallel: int, metric: str) -> None:
-        self.asking, self._parallel, self._metric = asking, parallel, metric
+    goal: what decides; name: of the score, where there is one that has no name of its own.
+    """
+
+    def __init__(self, asking: Asking, parallel: int, goal: Goal, name: str) -> None:
+        self.asking, self._parallel, self._goal, self._name = asking, parallel, goal, name
         self.all: list[Params] = [one.params for one in asking.observations]
         self._told = {key_of(params) for params in self.all}
         self._results: dict[str, dict[int, Result]] = {}
@@ -69,15 +74,12 @@ class Candidates(Growth):
         return params is not None
 
     def _observation(self, params: Params, results: Sequence[Result]) -> Observation:
-        names = {**results[0]["test_scores"]} if isinstance(results[0]["test_scores"], Mapping) else {}
-        means = {name: statistics.fmean(float(one["test_scores"][name]) for one in results) for name in names}
-        value = means[self._metric] if names else statistics.fmean(float(one["test_scores"]) for one in results)
+        names = results[0]["test_scores"] if isinstance(results[0]["test_scores"], Mapping) else [self._name]
+        means = {name: statistics.fmean(quantity(one, name) for one in results) for name in (*names, *TIMES)}
         cost_s = sum(one["fit_time"] + one["score_time"] for one in results)
-        found = observed(params, value, cost_s, means)
-        errors = [str(one["fit_error"]).strip().splitlines() for one in results if one.get("fit_error")]
-        if found.failed and errors and errors[0]:
-            return Observation(params, None, errors[0][-1].strip(), cost_s, found.metrics)
-        return found
+        found = observed(params, self._goal.sign * means[self._goal.metric], cost_s, means)
+        reason = next(filter(None, map(error_of, results)), "")
+        return Observation(params, None, reason, cost_s, found.metrics) if found.failed and reason else found
 
 
 class Flown:
@@ -90,7 +92,7 @@ class Flown:
         calls = list(calls)
         asked = [(words["parameters"], int(words["split_progress"][0])) for _, _, words in calls]
         if calls and all(self._candidates.knows(*one) for one in asked):
-            return [self._candidates.answer(*one) for one in asked]
+            return [scikit_learns(self._candidates.answer(*one)) for one in asked]
         self._candidates.begin(1 + max((fold for _, fold in asked), default=-1))
         return self._runner(calls)
 

@@ -27,6 +27,8 @@ PROCESSES_PAY_S = 2.5  # seconds of work left from which child processes are sta
 RAY_PAYS_S = 20.0  # the same for a Ray that does not run yet, which needs 5 and a good part of the CPUs meanwhile
 CHUNK_S = 0.1
 SHORT_S = 1.0  # a cell that takes longer is not given to a worker that has one: another may be free before
+FIRST = 3  # cells for a worker as long as nobody knows what one takes
+TRIP_S = 0.012  # from results to the next cells
 WAIT_S = 0.02
 MOMENT_S = 0.1
 LISTEN_S = 0.25  # where this process evaluates nothing itself, all news comes from the crew, which says it at once
@@ -83,7 +85,7 @@ class Round:
         while not self._worker_count and (left := until - time.monotonic()) > 0:
             self._consider()
             with self._book.lock:
-                self._book.lock.wait(min(left, MOMENT_S / 10))
+                self._book.lock.wait(min(left, MOMENT_S / 50))
 
     def _rules(self) -> tuple[bool, bool]:
         """Whether cells may be evaluated in this process, and whether they may be in others."""
@@ -234,11 +236,14 @@ class Round:
     def _wanted(self) -> int:
         """How many cells a worker should have in hand. With a deadline one: which one took too long must be certain."""
         mean = self._book.mean_s
-        if self._means.deadline_s is not None or mean is None:
+        if self._means.deadline_s is not None:
             return 1
         share = math.ceil(self._book.waiting_count / (2 * max(1, self._worker_count)))
+        if mean is None:
+            return min(FIRST, share)
         ahead = 64 if not mean else max(2, math.ceil(CHUNK_S / mean)) if mean < SHORT_S else 1
-        return max(1, min(ahead, share, 64))
+        least = math.ceil(TRIP_S / mean) if mean else 64  # less would be done before more has come
+        return max(least if mean < TRIP_S else 1, min(ahead, share, 64))
 
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:

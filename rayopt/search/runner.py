@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rayopt.search.book import HERE, Book
-from rayopt.search.cells import Result, read
+from rayopt.search.cells import Result, read, scikit_learns
 from rayopt.search.hire import Hire
 from rayopt.search.means import Growth, Means, Progress
 from rayopt.search.round import RAY, Round
@@ -40,6 +40,7 @@ class Runner:
 
     def __call__(self, calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> list[Result]:
         """The results of a round, in the order of its calls; raises what an evaluation raised."""
+        self._call_early()
         batch, cells = read(calls, self._means.share_prefixes, self._means.own)
         if not cells:
             return []
@@ -50,7 +51,7 @@ class Runner:
                 now.run()
         finally:
             self._count(book)
-        return [book.results[cell.index] for cell in cells]
+        return [scikit_learns(book.results[cell.index]) for cell in cells]
 
     def close(self) -> None:
         """Sends everybody home, and says who has done how much."""
@@ -58,7 +59,15 @@ class Runner:
             self._progress.note(self._told())
         for hire in self._hires.values():
             hire.close()
+        if RAY in self._hires:
+            self._hires[RAY].wait()
         self._hires.clear()
+
+    def _call_early(self) -> None:
+        """A Ray that runs is called while scikit-learn still clones, unless all may be in the store."""
+        means = self._means
+        if means.ray_runs and means.open_ray is not None and self._store is None and RAY not in self._hires:
+            self._hires[RAY] = Hire(means.open_ray)
 
     def _count(self, book: Book) -> None:
         self.evaluated["cached"] += book.cached_count

@@ -16,6 +16,7 @@ from rayopt.training.distill_settings import FeatureSettings, LossSettings
 from rayopt.training.feature_losses import FEATURE_LOSSES, Shape
 from rayopt.training.layers import Heard, layer_of
 from rayopt.training.losses import by_class, task_loss
+from rayopt.training.softened import Softened
 from rayopt.training.teacher import Answers
 
 
@@ -116,9 +117,15 @@ class DistillationObjective(nn.Module):
         made = [FEATURE_LOSSES[one.settings.use](one.student, one.teacher) for one in self._pairs]
         self.features = nn.ModuleList(made)
         self._seen: dict[str, Tensor] = {}
+        self._softened: Softened | None = None
 
     def attach(self, module: nn.Module) -> None:
-        """Listens to the student's layers that are compared; raises StepError for a layer that there is not."""
+        """Listens to the student's layers that are compared, and softens the answers once.
+
+        Raises StepError for a layer that there is not.
+        """
+        if self._alpha < 1 and self._settings.use in ("soft", "textbook"):
+            self._softened = Softened.of(self._answers, self._weights, self._settings.temperature)
         for name in {one.settings.student for one in self._pairs}:
             layer_of(module, name).register_forward_hook(Heard(self._seen, name))
 
@@ -127,13 +134,21 @@ class DistillationObjective(nn.Module):
         if self._alpha > 0:
             parts.append(_times(self._alpha / self._share, labels_loss(outputs, targets)))
         if self._alpha < 1:
-            for weight, answers in zip(self._weights, self._answers, strict=True):
-                followed = self._follow(outputs, answers.at(rows), targets)
-                parts.append(_times((1 - self._alpha) * weight, followed))
+            parts.append(_times(1 - self._alpha, self._followed(outputs, targets, rows)))
         for pair, feature in zip(self._pairs, self.features, strict=True):
             wanted = self._answers[0].at(rows, pair.settings.teacher)
             parts.append(pair.settings.weight * feature(self._seen[pair.settings.student], wanted))
         return functools.reduce(torch.add, parts)
+
+    def _followed(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """The weighted mean of following each teacher."""
+        if self._softened is not None and outputs.ndim == 2 and not targets.is_floating_point():
+            loss = self._softened.loss(outputs, rows)
+            return loss if self._settings.use == "soft" else loss / self._settings.temperature**2
+        each = zip(self._weights, self._answers, strict=True)
+        return functools.reduce(
+            torch.add, [_times(weight, self._follow(outputs, one.at(rows), targets)) for weight, one in each]
+        )
 
     def _follow(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         if targets.is_floating_point():  # quantities have no classes: the squared error is all there is

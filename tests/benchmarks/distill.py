@@ -39,6 +39,7 @@ from rayopt.training.teacher import OUTPUTS, Answers, Stored
 
 CNN = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [16, 32, 64]}}
 SPLIT = {"test": 0.01, "selection": 0.01, "calibration": 0.01}
+BATCHES = (64, 256)
 RECIPES: dict[str, dict[str, Any]] = {
     "textbook": {"loss": {"use": "textbook", "alpha": 0.5}, "views": "none", "alone": False},
     "default": {},
@@ -109,16 +110,16 @@ class Live(nn.Module):
         return F.kl_div(F.log_softmax(outputs / 3, dim=1), wanted, reduction="batchmean", log_target=True) * 9
 
 
-def epochs(out: Path, rounds: int = 7) -> dict[str, float]:
-    """Seconds of an epoch of 4000 rows to those without a teacher: medians over rounds taken in turns."""
+def epochs(out: Path, batch: int, rounds: int = 15) -> dict[str, float]:
+    """CPU seconds of an epoch of 4000 rows to those without a teacher: medians over rounds taken in turns."""
     x = np.random.default_rng(0).normal(size=(4000, 784)).astype(np.float32)
     y = np.random.default_rng(1).integers(0, 10, 4000)
     np.save(out / "answers.npy", np.random.default_rng(2).normal(size=(4000, 10)).astype(np.float32))
     stored = DistillationObjective([Answers({OUTPUTS: Stored(out / "answers.npy")})], LossSettings(), 0.0)
     teachers = {times: mlp(784, 10, hidden=width) for times, width in ((10, 256), (40, 704))}
-    runs = {"no teacher": _epoch(x, y, TaskObjective()), "stored": _epoch(x, y, stored)}
+    runs = {"no teacher": _epoch(x, y, TaskObjective(), batch), "stored": _epoch(x, y, stored, batch)}
     for times, teacher in teachers.items():
-        runs[f"live, {times}x"] = _epoch(x, y, Live(teacher, torch.tensor(x)))
+        runs[f"live, {times}x"] = _epoch(x, y, Live(teacher, torch.tensor(x)), batch)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -129,15 +130,15 @@ def epochs(out: Path, rounds: int = 7) -> dict[str, float]:
     return {name: statistics.median(a / b for a, b in zip(one, base, strict=True)) for name, one in taken.items()}
 
 
-def _epoch(x: np.ndarray, y: np.ndarray, objective: nn.Module) -> Callable[[], None]:
+def _epoch(x: np.ndarray, y: np.ndarray, objective: nn.Module, batch: int) -> Callable[[], None]:
     torch.manual_seed(0)
-    settings, rows = TrainSettings(epochs=1000, batch_size=64), Arrays(x, y)
+    settings, rows = TrainSettings(epochs=1000, batch_size=batch), Arrays(x, y)
     engine = StepEngine(mlp(784, 10, hidden=32), objective, settings, 10**6, Means(Numerics("fp32", "contiguous")))
-    batches = order.batches(len(y), 64, 0, 0)
+    batches = order.batches(len(y), batch, 0, 0)
 
     def run() -> None:
-        for batch in batches:
-            engine.step([(*rows.batch(0, batch), 1.0)])
+        for numbers in batches:
+            engine.step([(*rows.batch(0, numbers), 1.0)])
 
     run()
     return run
@@ -157,9 +158,11 @@ def main() -> None:
     os.chdir(Path(__file__).parent)  # where `networks` lies
     told: dict[str, Any] = {}
     if given.only != "students":
-        told["epochs"] = epochs(out)
-        for name, ratio in told["epochs"].items():
-            print(f"{name:14s} {ratio:6.3f} of an epoch without a teacher")
+        told["epochs"] = {batch: epochs(out, batch) for batch in BATCHES}
+        for batch, ratios in told["epochs"].items():
+            for name, ratio in ratios.items():
+                faster = f"; stored is {ratio / ratios['stored']:.2f}x as fast" if "live" in name else ""
+                print(f"batch {batch:4d}  {name:10s} {ratio:6.3f} of an epoch without a teacher{faster}")
     if given.only != "epochs":
         told["students"] = found = students(out, given.seeds, weights)
         for role, values in found.items():

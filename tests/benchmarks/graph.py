@@ -1,19 +1,19 @@
-"""The graph optimiser beside single tools on the development corpus; hostile files, a large model, many small ones.
+"""The graph optimiser beside single tools on the development corpus; hostile files, a chain, a large model, a batch.
 
-`python tests/benchmarks/graph.py [models] [nodes] [hostile] [large] [batch]`; figures go to build/bench-graph.json too.
+`python tests/benchmarks/graph.py [models] [nodes] [hostile] [chain] [large] [batch]`; figures go to
+build/bench-graph.json too. The time that all of it may take is that of a quiet machine: about ten minutes.
+RAYOPT_BENCH_ONLY: a part of the names of models; RAYOPT_BENCH_BIG=1: with those above 300 MB;
+RAYOPT_BENCH_COUNT: models of the batch.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,105 +21,39 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "bench-graph.json"
-SINGLE = ("onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim")
-SESSIONS = 7
+CHAINS = 3
 Json = dict[str, Any]
 
 
-def models(only: str = "") -> Json:
-    """A row for each real model: nodes by the best single tool and by us, bytes, latency, session creation, chain."""
-    from rayopt.graph.tools import installed
-    from tests.benchmarks.graph_corpus import corpus
+def models() -> Json:
+    from tests.benchmarks import graph_models
 
-    tools = [name for name in SINGLE if name in installed()]
+    return graph_models.models(os.environ.get("RAYOPT_BENCH_ONLY", ""))
+
+
+def batch() -> Json:
+    from tests.benchmarks import graph_batch
+
+    return graph_batch.batch(int(os.environ.get("RAYOPT_BENCH_COUNT", "500")))
+
+
+def chain() -> Json:
+    """A chain of 20,000 nodes, CHAINS times: nodes, seconds from file to verdict, and memory."""
+    from rayopt.graph.run_model import optimize_file
+    from tests.graph.hostile import CASES
+
     rows = []
-    print(
-        f"{'model':34} {'nodes':>6} {'tool':>5} {'ours':>5} {'bytes':>6} {'latency':>8} {'session':>8} {'s':>6}  chain"
-    )
-    for model in corpus():
-        if model.real and only in model.name:
-            rows.append(_row(model, tools))
-            _print(rows[-1])
-    ended = [row for row in rows if row["nodes"]]
-    means = {
-        "nodes": _mean(row["ours"] / row["nodes"] for row in ended),
-        "tool": _mean(row["tool"] / row["nodes"] for row in ended),
-        "latency": _mean(row["latency"] for row in ended),
-        "session": _mean(row["session"] for row in ended),
-        "bytes_most": max((row["bytes"] for row in ended), default=1),
-        "latency_most": max((row["latency"] for row in ended), default=1),
-    }
-    print("geometric means: " + ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-    caught = [line for row in rows for line in row["caught"]]
-    print(f"\ntools were caught {len(caught)} times:")
-    for line in caught:
-        print(f"  {line['model']:34} {' > '.join(line['chain']):44} {line['what']}: {line['reason'][:100]}")
-    return {"rows": rows, "means": means}
-
-
-def _row(model: Any, tools: Sequence[str]) -> Json:
-    from rayopt.graph.order import Order
-    from rayopt.graph.run_model import ALL_TOOLS, optimize_file
-
-    start = time.perf_counter()
-    found = optimize_file(model.path, Order("", "", ALL_TOOLS))
-    seconds = time.perf_counter() - start
-    told = found.told
-    nodes = told.get("nodes_before", 0)
-    single = {}
-    caught = [{"model": model.name, **line} for line in told.get("record", ()) if line["what"] != "left"]
-    for tool in tools:
-        alone = optimize_file(model.path, Order("", "", (tool,), timing_s=0))
-        single[tool] = alone.told.get("nodes_after", nodes)
-        known = {(line["reason"], line["tool"]) for line in caught}
-        lines = alone.told.get("record", ())
-        caught += [
-            {"model": model.name, **line}
-            for line in lines
-            if line["what"] != "left" and (line["reason"], line["tool"]) not in known
-        ]
-    row = {
-        "group": model.group, "model": model.name, "verdict": found.verdict, "reason": found.reason, "nodes": nodes,
-        "single": single, "tool": min(single.values(), default=nodes), "ours": told.get("nodes_after", nodes),
-        "chain": told.get("chain", []), "seconds": seconds, "peak_bytes": found.peak_bytes, "caught": caught,
-        "bytes": told.get("size_after", 1) / max(1, told.get("size_before", 1)), "latency": 1.0, "session": 1.0,
-    }  # fmt: skip
-    if found.files:
-        probe = told["latency"].get("probe") or told["proof"]["probes"][0]
-        row |= _timed(model.path.read_bytes(), found.files["model.onnx"], told["proof"], probe)
-    return row
-
-
-def _timed(before: bytes, after: bytes, proof: Mapping[str, Any], probe: Mapping[str, Any]) -> Json:
-    """Latency under the runtime's own full level and session creation, interleaved: ratios of ours to the original."""
-    from rayopt.graph.inputs import Input, Probe, feed
-    from rayopt.graph.sessions import open_session
-    from rayopt.measure.latency import Rounds, interleave
-
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    sessions: dict[bool, Any] = {}
-    for index in range(SESSIONS):
-        for ours in (False, True) if index % 2 else (True, False):
+    with tempfile.TemporaryDirectory() as folder:
+        path = CASES["chain_of_20000"].write(Path(folder))
+        optimize_file(Path(folder) / "nothing.onnx")  # starts what children are forked from
+        for _ in range(CHAINS):
             start = time.perf_counter()
-            sessions[ours] = open_session(after if ours else before, optimize=True)
-            seconds[ours].append(time.perf_counter() - start)
-    inputs = [Input(**{**one, "shape": tuple(one["shape"]), "pool": tuple(one["pool"])}) for one in proof["inputs"]]
-    fed = feed(inputs, Probe(**probe))
-    calls: dict[str, Callable[[], object]] = {
-        str(ours): lambda running=running: running.run(None, fed) for ours, running in sessions.items()
-    }
-    found = interleave(calls, "False", 1, Rounds(least=15, most=101, seconds=0.5))["True"]
-    session = statistics.median(seconds[True]) / statistics.median(seconds[False])
-    return {"latency": found.ratio, "latency_high": found.ratio_high, "session": session}
-
-
-def _print(row: Json) -> None:
-    chain = " > ".join(row["chain"]) or f"{row['verdict']}: {row['reason'][:60]}"
-    print(
-        f"{row['model']:34} {row['nodes']:6} {row['tool']:5} {row['ours']:5} {row['bytes']:6.3f} {row['latency']:8.3f} "
-        f"{row['session']:8.3f} {row['seconds']:6.1f}  {chain}",
-        flush=True,
-    )
+            found = optimize_file(path)
+            rows.append({"seconds": time.perf_counter() - start, "cpu_s": found.cpu_s, "peak_bytes": found.peak_bytes,
+                         "nodes": found.told.get("nodes_before"), "ours": found.told.get("nodes_after")})  # fmt: skip
+            print(f"chain: {rows[-1]['nodes']} -> {rows[-1]['ours']} nodes in {rows[-1]['seconds']:.2f} s, "
+                  f"{found.cpu_s:.2f} CPU s, {found.peak_bytes >> 20} MiB", flush=True)  # fmt: skip
+    return {"rows": rows}
 
 
 def nodes() -> Json:
@@ -242,108 +176,21 @@ def write_large(folder: Path, size: int = 4000, blocks: int = 36) -> Path:
     return path
 
 
-def batch(count: int = int(os.environ.get("RAYOPT_BENCH_COUNT", "500"))) -> Json:
-    """Many small models on Ray with one and two CPUs, beside a plain loop over the same portfolio in one process."""
-    found: Json = {}
-    with tempfile.TemporaryDirectory() as folder:
-        write_small(Path(folder) / "models", count)
-        for name in ("loop", "1", "2"):
-            command = [sys.executable, __file__, "_batch", name, folder]
-            start = time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-            found[name] = {"seconds": time.perf_counter() - start, **json.loads(done.stdout.splitlines()[-1])}
-            print(f"batch of {count}, {name}: {found[name]}", flush=True)
-    found["speedup"] = found["1"]["work_s"] / found["2"]["work_s"]
-    print(f"2 CPUs are {found['speedup']:.2f}x as fast as 1")
-    return found
-
-
-def write_small(folder: Path, count: int) -> None:
-    """Perceptrons and convolutions of a few nodes, each with something to remove."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    folder.mkdir(parents=True)
-    for index in range(count):
-        generator = np.random.default_rng(index)
-        width = int(generator.integers(4, 33))
-        made, weights, last = [], [], "x"
-        for layer in range(int(generator.integers(2, 6))):
-            w = generator.normal(size=(width, width)).astype(np.float32)
-            weights.append(numpy_helper.from_array(w, f"w{layer}"))
-            weights.append(numpy_helper.from_array(w[0].copy(), f"b{layer}"))
-            made += [
-                helper.make_node("Identity", [last], [f"i{layer}"]),
-                helper.make_node("MatMul", [f"i{layer}", f"w{layer}"], [f"m{layer}"]),
-                helper.make_node("Add", [f"m{layer}", f"b{layer}"], [f"a{layer}"]),
-                helper.make_node("Relu", [f"a{layer}"], [f"r{layer}"]),
-            ]
-            last = f"r{layer}"
-        made.append(helper.make_node("Identity", [last], ["y"]))
-        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width]) for name in "xy"]
-        graph = helper.make_graph(made, "small", values[:1], values[1:], weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        (folder / f"m{index:04}.onnx").write_bytes(model.SerializeToString())
-
-
-def _batch(how: str, folder: str) -> None:
-    """One way to do the batch, in a process of its own; the last line of stdout tells its seconds."""
-    paths = sorted((Path(folder) / "models").glob("*.onnx"))
-    if how == "loop":
-        work_s, verdicts = _plain_loop(paths)
-    else:
-        import ray
-
-        from rayopt import api
-
-        os.environ["RAYOPT_CACHE"] = f"{folder}/cache-{how}"
-        ray.init("local", num_cpus=int(how), include_dashboard=False, log_to_driver=False, logging_level=40)
-        job = {"kind": "graph", "name": "batch", "models": f"{folder}/models", "timing_s": 0.02}
-        start = time.perf_counter()
-        summary = api.run(job, f"{folder}/out-{how}")
-        work_s, verdicts = time.perf_counter() - start, summary["verdicts"]
-    print(json.dumps({"work_s": work_s, "verdicts": verdicts}))
-
-
-def _plain_loop(paths: Sequence[Path]) -> tuple[float, Json]:
-    """The same portfolio, in this process, one model after another: no children, no limits."""
-    from dataclasses import asdict
-
-    import rayopt.graph.steps
-    from rayopt.graph.order import Order
-    from rayopt.graph.run_model import ALL_TOOLS
-    from rayopt.graph.working import optimize
-
-    rayopt.graph.steps.limit_cpu = lambda seconds: None
-    sys.modules["torch"] = None  # type: ignore[assignment] # as in the children: tools that find it import it
-    start = time.perf_counter()
-    verdicts: dict[str, int] = {}
-    for path in paths:
-        with tempfile.TemporaryDirectory() as work:
-            order = asdict(Order(str(path), work, ALL_TOOLS, timing_s=0.02))
-            found = optimize({"order": order, "known": {}}, lambda line: None)
-            verdicts[found["verdict"]] = verdicts.get(found["verdict"], 0) + 1
-    return time.perf_counter() - start, verdicts
-
-
-def _mean(ratios: Iterable[float]) -> float:
-    values = list(ratios)
-    return math.exp(statistics.fmean(map(math.log, values))) if values else 1.0
-
-
 PARTS: dict[str, Callable[[], Json]] = {
-    "models": models, "nodes": nodes, "hostile": hostile, "large": large, "batch": batch,
+    "models": models, "nodes": nodes, "hostile": hostile, "chain": chain, "large": large, "batch": batch,
 }  # fmt: skip
 
 
 def main() -> None:
     wanted = sys.argv[1:] or list(PARTS)
-    if wanted[0] == "_batch":
-        _batch(*wanted[1:])
-        return
+    unknown = sorted(set(wanted) - set(PARTS))
+    if unknown:
+        raise SystemExit(f"there is no {', '.join(unknown)}; known: {', '.join(PARTS)}")
     found: Json = json.loads(OUT.read_text()) if OUT.is_file() else {}
     for name in wanted:
-        print(f"\n{name}  (load {os.getloadavg()[0]:.1f})")
-        found[name] = PARTS[name]()
+        load, start = os.getloadavg()[0], time.perf_counter()
+        print(f"\n{name}  (load {load:.1f})", flush=True)
+        found[name] = {**PARTS[name](), "load": load, "took_s": time.perf_counter() - start}
         OUT.parent.mkdir(exist_ok=True)
         OUT.write_text(json.dumps(found, indent=1))
     print(f"\nwritten to {OUT}")

@@ -28,8 +28,15 @@ from rayopt.models import zoo
 
 
 def network(name: str) -> nn.Module:
+    """`cnn`: two convolutions and two linear layers, 421,642 parameters; `mlp`: 26,506."""
     torch.manual_seed(0)
-    return zoo.resnet() if name == "cnn" else nn.Sequential(nn.Flatten(), zoo.mlp(784, 10, hidden=32))
+    if name == "mlp":
+        return nn.Sequential(nn.Flatten(), zoo.mlp(784, 10, hidden=32))
+    return nn.Sequential(
+        *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10)),
+    )
 
 
 class Trainer:

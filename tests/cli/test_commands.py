@@ -54,7 +54,9 @@ def done(small_job: Callable[..., Path], tmp_path: Path) -> Path:
 
 def test_a_run_leaves_the_whole_folder(done: Path) -> None:
     names = {path.name for path in done.iterdir()} - {".lock"}
-    assert names == {"job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt"}
+    assert names == {"job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html"} | {
+        *("log.txt", "log.jsonl")
+    }
     summary = json.loads((done / "summary.json").read_text())
     plan = json.loads((done / "plan.json").read_text())
     assert summary["kind"] == "optimize"

@@ -104,6 +104,57 @@ def test_a_branch_that_no_input_reaches_is_told() -> None:
     assert [one.seen for one in reference.conditions(made)] == [("else",)]
 
 
+def switch_in_switch(factors: Sequence[float]) -> onnx.ModelProto:
+    """y = x times one of three factors: for a rate of 8000, of 16000 and fast, of 16000 and not."""
+    inner = [
+        helper.make_graph([node("Mul", f"x {name}w", name)], name, [], [value(name)], [array(f"{name}w", [factor])])
+        for name, factor in zip("fs", factors[1:], strict=True)
+    ]
+    outer = helper.make_graph(
+        [node("If", "fast", "o", then_branch=inner[0], else_branch=inner[1])], "o", [], [value("o")]
+    )
+    slow = helper.make_graph([node("Mul", "x tw", "t")], "t", [], [value("t")], [array("tw", factors[:1])])
+    nodes = [node("Equal", "rate k", "c"), node("If", "c", "y", then_branch=slow, else_branch=outer)]
+    inputs = [value("x"), value("rate", (), TensorProto.INT64), value("fast", (1,), TensorProto.BOOL)]
+    return model(nodes, inputs, weights=[array("k", 8000, np.int64)])
+
+
+def test_branches_inside_branches_are_compared() -> None:
+    reference = Reference(switch_in_switch([2, 3, 4]), {})
+    told = {one.node: set(one.seen) for one in reference.conditions(switch_in_switch([2, 3, 4]))}
+    assert told == {"y": {"then", "else"}, "o": {"then", "else"}}
+    for wrong in ([5, 3, 4], [2, 5, 4], [2, 3, 5]):
+        with pytest.raises(StepError, match="differ"):
+            reference.check(switch_in_switch(wrong))
+
+
+def test_branches_that_take_sizes_of_their_own_are_compared() -> None:
+    def sized(factor: float) -> onnx.ModelProto:
+        branches = [
+            helper.make_graph(
+                [node("MatMul", f"x {name}w", name)], name, [], [value(name, ("n", 2))], [array(f"{name}w", weights)]
+            )
+            for name, weights in (("t", np.full((64, 2), factor)), ("e", np.ones((32, 2))))
+        ]
+        nodes = [node("Equal", "rate k", "c"), node("If", "c", "y", then_branch=branches[0], else_branch=branches[1])]
+        inputs = [value("x", ("n", "t")), value("rate", (), TensorProto.INT64)]
+        return model(nodes, inputs, [value("y", ("n", 2))], [array("k", 16000, np.int64)])
+
+    reference = Reference(sized(1.0), {})
+    assert [set(one.seen) for one in reference.conditions(sized(1.0))] == [{"then", "else"}]
+    with pytest.raises(StepError, match="differ"):
+        reference.check(sized(2.0))
+
+
+def test_a_branch_inside_one_that_is_not_reached_is_told() -> None:
+    made = switch_in_switch([2, 3, 4])
+    made.graph.node.insert(0, node("Sub", "rate rate", "nothing"))
+    made.graph.node.insert(1, node("Add", "nothing k", "always"))
+    made.graph.node[2].input[0] = "always"
+    told = {one.node: one.seen for one in Reference(made, {}).conditions(made)}
+    assert told == {"y": ("then",), "o": ()}
+
+
 def test_whole_numbers_that_are_looked_up_lie_within_the_table() -> None:
     table = array("table", np.arange(12).reshape(3, 4))
     ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", "t"])
@@ -131,6 +182,39 @@ def test_what_follows_a_random_operator_is_compared_as_numbers() -> None:
     other.graph.node[1].op_type = "Sub"
     with pytest.raises(StepError, match="differ"):
         Reference(random_model(), {}).check(other)
+
+
+RANDOM_WITH_INPUTS = {
+    "Bernoulli": {},
+    "RandomNormalLike": {"scale": 2.0},
+    "RandomUniformLike": {"dtype": TensorProto.DOUBLE, "high": 3.0},
+    "Multinomial": {"sample_size": 50},
+}
+
+
+def drawn_from(operator: str, before: str = "Sigmoid", after: str = "Abs") -> onnx.ModelProto:
+    nodes = [node(before, "x", "p"), node(operator, "p", "r", **RANDOM_WITH_INPUTS[operator]), node(after, "r", "s")]
+    kinds = {"RandomUniformLike": TensorProto.DOUBLE, "Multinomial": TensorProto.INT32}
+    return model(nodes, outputs=[value("s", None, kinds.get(operator, TensorProto.FLOAT))])
+
+
+@pytest.mark.parametrize("operator", RANDOM_WITH_INPUTS)
+def test_random_operators_with_inputs_are_compared_as_well(operator: str) -> None:
+    reference = Reference(drawn_from(operator), {})
+    assert reference.check(drawn_from(operator)) == 0
+    assert any(len(set(np.ravel(outputs[0]))) > 1 for outputs in reference.outputs), "or all would be equal"
+    with pytest.raises(StepError, match="differ"):
+        reference.check(drawn_from(operator, after="Neg"))
+    other = drawn_from(operator)
+    other.graph.node[1].attribute.add(name="seed", type=1, f=3.0)
+    with pytest.raises(StepError, match="random operators"):
+        reference.check(other)
+
+
+@pytest.mark.parametrize("operator", ["Bernoulli", "Multinomial"])
+def test_chances_that_are_others_are_caught(operator: str) -> None:
+    with pytest.raises(StepError, match="differ"):
+        Reference(drawn_from(operator), {}).check(drawn_from(operator, before="Tanh"))
 
 
 def test_a_random_operator_inside_a_branch_cannot_be_compared() -> None:

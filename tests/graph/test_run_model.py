@@ -83,3 +83,4 @@ def test_external_data_is_taken_in(tmp_path: Path) -> None:
 def test_tools_that_need_a_square_of_the_nodes_are_left_out_of_large_graphs() -> None:
     assert usable(tuple(TOOLS), 20_000, 0) == ["own"]
     assert usable(("own", "onnxslim"), 100, 1 << 30) == ["own"]
+    assert usable(("own", "onnxslim"), 100, 0, 1 << 29) == ["own"], "others take many times a large model's memory"

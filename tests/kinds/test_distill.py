@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rayopt.certificates import verify_folder
 from rayopt.errors import InputError
 from rayopt.graph.export import export
 from rayopt.models.zoo import mlp
+from rayopt.watch import Silent
 
 MODEL = {"factory": "rayopt.models.zoo:mlp", "args": {"features": 4, "outputs": 3, "hidden": 8, "layers": 1}}
 TEACHER = {"factory": "rayopt.models.zoo:mlp", "args": {"features": 4, "outputs": 3, "hidden": 16}}
@@ -188,3 +189,21 @@ def test_the_models_are_those_that_were_measured(job: Callable[..., Path], tmp_p
     certificate = json.loads((tmp_path / "out" / summary["path"] / "certificate.json").read_text())
     assert certificate["sha256"] == summary["model"]["sha256"]
     assert all(not one.problem for one in verify_folder(tmp_path / "out"))
+
+
+def test_only_the_student_is_judged_on_the_way_and_all_are_in_the_journal(
+    job: Callable[..., Path], tmp_path: Path
+) -> None:
+    heard: list[str] = []
+
+    class Heard(Silent):
+        def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+            heard.append(training)
+            return False
+
+    run(job(epochs=3), watcher=Heard())
+    assert set(heard) == {"", "alone"}
+    lines = [json.loads(line) for line in (tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()]
+    epochs = {name: [line["epoch"] for line in lines if line.get("training") == name] for name in ("alone", None)}
+    assert epochs[None] == [1, 2, 3]
+    assert epochs["alone"] == list(range(1, 1 + max(epochs["alone"])))

@@ -61,7 +61,7 @@ class Impatient(Silent):
         self.left = words
         self.told: list[Mapping[str, float]] = []
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
         self.told.append(metrics)
         self.left -= 1
         if self.left == 0:
@@ -137,7 +137,7 @@ def test_a_probe_is_made_once_for_all_trainings_of_a_kind(training_job: Callable
 
 def test_who_is_told_may_end_it(training_job: Callable[..., Path], tmp_path: Path) -> None:
     class Content(Silent):
-        def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
             return metrics["epoch"] >= 2 and "selection_loss" in metrics
 
     assert run(training_job(epochs=9), tmp_path / "out", watcher=Content())["epochs"] == 2

@@ -206,7 +206,7 @@ def test_a_crew_that_waits_leaves_when_others_need_its_place(
     with warnings.catch_warnings():
         on_ray(search, X, Y)
     assert api.run(small_job(), tmp_path / "out", address=ray_session)["status"] == "done"
-    assert kept.take(object) is None
+    assert kept.take(tune.TuneCrew) is None
 
 
 def test_a_crew_that_waits_serves_the_next_search_and_leaves_when_a_task_waits(ray_session: str) -> None:
@@ -216,7 +216,7 @@ def test_a_crew_that_waits_serves_the_next_search_and_leaves_when_a_task_waits(r
     on_ray(search, X, Y)
     assert trials() == before
     assert ray.get(ray.remote(num_cpus=2)(lambda: 3).remote(), timeout=60) == 3
-    assert kept.take(object) is None
+    assert kept.take(tune.TuneCrew) is None
 
 
 KILLED = """
@@ -284,3 +284,30 @@ def test_a_python_that_tune_cannot_start_is_told_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "executable", "/my projects/.venv/bin/python")
     with pytest.raises(WorkError, match="its path has a space"):
         tune.hire(None)
+
+
+ENDED = """
+import threading, time
+import numpy, ray
+from sklearn.naive_bayes import GaussianNB
+from rayopt import HyperparameterOptimizer
+
+x = numpy.random.default_rng(0).normal(size=(60, 4))
+grid = {"var_smoothing": [1e-9, 0.1]}
+for _ in range(2):
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    search = HyperparameterOptimizer(GaussianNB(), grid, cv=3, backend="ray")
+    search.grid_search(x, x[:, 0] > 0)
+    print(search.evaluated_["crews"])
+    ray.shutdown()
+until = time.monotonic() + 2
+while time.monotonic() < until and not ray.is_initialized():
+    time.sleep(0.1)
+print(ray.is_initialized(), [one.name for one in threading.enumerate() if one.name != "MainThread"])
+"""
+
+
+def test_a_crew_that_waits_starts_no_ray_when_the_callers_is_ended() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == ["6", "6", "False []", ""]

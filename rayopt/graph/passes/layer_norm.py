@@ -30,10 +30,10 @@ def _apply(node: ir.Node) -> bool:
     width, last = sizes[-1], node
     gamma = beta = None
     scaled = facts.only_user(node.outputs[0], "Mul")
-    if scaled is not None and (gamma := _vector(scaled, node.outputs[0], width)) is not None:
+    if scaled is not None and (gamma := vector(scaled, node.outputs[0], width)) is not None:
         last = scaled
         shifted = facts.only_user(scaled.outputs[0], "Add")
-        if shifted is not None and (beta := _vector(shifted, scaled.outputs[0], width)) is not None:
+        if shifted is not None and (beta := vector(shifted, scaled.outputs[0], width)) is not None:
             last = shifted
     if gamma is None:
         gamma = rewrite.store(node, np.ones(width, kind.numpy()), "gamma")
@@ -51,7 +51,7 @@ def _normalized(node: ir.Node) -> tuple[ir.Value, float] | None:
         if added is None or not facts.used_once(added[0]):
             continue
         mean = facts.made_by(added[0], "ReduceMean")
-        if mean is None or not _last_axis(mean) or match_square(mean.inputs[0]) is not centered:
+        if mean is None or not is_over_last_axis(mean) or match_square(mean.inputs[0]) is not centered:
             continue
         value = _centered(centered)
         if value is not None and added[1] > 0 and len(centered.uses()) <= 3:
@@ -74,17 +74,17 @@ def _centered(value: ir.Value) -> ir.Value | None:
     """The x of x - mean(x)."""
     node = facts.made_by(value, "Sub")
     mean = facts.made_by(node.inputs[1], "ReduceMean") if node is not None else None
-    if node is None or mean is None or not _last_axis(mean) or mean.inputs[0] is not node.inputs[0]:
+    if node is None or mean is None or not is_over_last_axis(mean) or mean.inputs[0] is not node.inputs[0]:
         return None
     return node.inputs[0]
 
 
-def _last_axis(mean: ir.Node) -> bool:
+def is_over_last_axis(mean: ir.Node) -> bool:
     axes, rank = facts.axes_of(mean), facts.rank(mean.inputs[0])
     return facts.attribute(mean, "keepdims", 1) == 1 and (axes == [-1] or (rank is not None and axes == [rank - 1]))
 
 
-def _vector(node: ir.Node, value: ir.Value, width: int) -> ir.Value | None:
+def vector(node: ir.Node, value: ir.Value, width: int) -> ir.Value | None:
     """The other operand where it is a constant vector of the last axis."""
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
     return other if facts.is_constant(other) and facts.static(other) == (width,) else None

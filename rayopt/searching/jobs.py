@@ -11,9 +11,7 @@ from typing import Any
 
 from rayopt.engine import Desk
 from rayopt.errors import RayoptError, WorkError
-from rayopt.inner import ReadJob, filled, first_point, inner_document
 from rayopt.measure.machine import machine
-from rayopt.proposing import aim_of, asking_of, early_of
 from rayopt.records import digest
 from rayopt.runs import journal
 from rayopt.runs.cache import Cache
@@ -25,9 +23,11 @@ from rayopt.search.hosts import Flight, InTurn
 from rayopt.search.importance import importance
 from rayopt.search.space import Params, Space
 from rayopt.search.warmth import warmed
+from rayopt.searching.inner import ReadJob, filled, first_point, inner_document
+from rayopt.searching.proposing import aim_of, asking_of, early_of
+from rayopt.searching.trial import JobTrial, trial_id
 from rayopt.spec import Document
 from rayopt.tasks import versions
-from rayopt.trial import JobTrial, trial_id
 
 
 def prepare(job: Any, document: Document, cache: Cache, read_job: ReadJob) -> JobSearch:
@@ -100,7 +100,7 @@ class Trials:
             raise
         seen = self._asking.observations
         if self._search.aim.best(seen) is None:
-            reason = _hopeless(seen, self._search.aim)
+            reason = self._search.aim.hopeless(seen)
             self._write("failed", reason)
             raise WorkError(reason)
         return self._write("done")
@@ -150,6 +150,8 @@ class Trials:
         best = "" if self._best is None else f" (best so far {goal.sign * self._best:.4g})"
         status = "failed" if one.failed else "done"
         said = f"{_named(one.params)}: {shown}{best}"
+        best_so_far = {} if self._best is None else {goal.metric: goal.sign * self._best}
+        self._desk.watcher.candidate(trial["id"], status, best_so_far)
         self._desk.watcher.ended(trial["id"], said, status, str(trial["reason"]), cached)
 
     def _trial(self, one: Observation) -> dict[str, Any]:
@@ -242,15 +244,6 @@ class Trials:
         for trial in self._desk.folder.trials.iterdir() if self._desk.folder.trials.is_dir() else ():
             if trial.name not in wanted:
                 RunFolder(trial).keep_artifacts([])
-
-
-def _hopeless(seen: Sequence[Observation], aim: Aim) -> str:
-    failed = [one for one in seen if one.failed]
-    if len(failed) == len(seen):
-        last = failed[-1].reason if failed else "nothing was evaluated"
-        return f"all {len(seen)} trials failed; the last one: {last}"
-    bounds = ", ".join(f"{name} {one.model_dump(exclude_none=True)}" for name, one in aim.bounds.items())
-    return f"none of {len(seen)} trials keeps {bounds}"
 
 
 def _named(params: Params) -> str:

@@ -12,7 +12,7 @@ from rayopt.search.space import Params, Space
 from rayopt.spec import Document, part, read_document, replaced, validate
 
 ReadJob = Callable[[Document], tuple[Any, Any]]  # a document -> the kind and the checked fields
-OF_JOBS = ("objective", "direction", "constraints", "early_stop")
+OF_JOBS = ("early_stop",)
 OF_ESTIMATORS = (
     *("estimator", "data", "grid", "halving", "cv", "scoring", "refit", "error_score", "return_train_score", "test"),
     *("share_prefixes", "confirm_large"),
@@ -42,7 +42,9 @@ def faults_of_fields(job: Any, document: Document) -> list[Fault]:
             if getattr(job, name) is None
         ]
         return faults + [
-            document.fault((name,), "is for searches of a `job:`", "leave it out; `scoring:` says what is best")
+            document.fault(
+                (name,), "is for searches of a `job:`", "leave it out: an estimator reports nothing on the way"
+            )
             for name in OF_JOBS
             if name in given
         ]
@@ -56,9 +58,18 @@ def faults_of_fields(job: Any, document: Document) -> list[Fault]:
     if job.objective is None:
         remedy = "name a number of the job's summary, such as `metrics.accuracy`"
         faults.append(document.fault((), "names no `objective:`", remedy))
-    if isinstance(job.objective, list) and "direction" in given:
-        faults.append(document.fault(("direction",), "is one for several objectives", "give each its own"))
-    return faults
+    return faults + direction_faults(job, document)
+
+
+def direction_faults(job: Any, document: Document) -> list[Fault]:
+    """Whether the direction has an objective that it is of."""
+    if job.direction == "max" or isinstance(job.objective, str):
+        return []
+    if job.objective is None:
+        return [
+            document.fault(("direction",), "is of no objective", "add `objective:`; scorers are always to be large")
+        ]
+    return [document.fault(("direction",), "is one for several objectives", "give each its own")]
 
 
 def check(job: Any, document: Document, read_job: ReadJob) -> list[Fault]:
@@ -69,7 +80,7 @@ def check(job: Any, document: Document, read_job: ReadJob) -> list[Fault]:
         inner = inner_document(job.job, document)
     except InputError as error:
         return faults + list(error.faults)
-    return faults + _bound_faults(job, document) + _inner_faults(inner, space, read_job, document)
+    return faults + bound_faults(job, document) + _inner_faults(inner, space, read_job, document)
 
 
 def _strategy_faults(job: Any, document: Document) -> list[Fault]:
@@ -84,16 +95,21 @@ def _strategy_faults(job: Any, document: Document) -> list[Fault]:
             strategy = strategies.find(name, place)
     except InputError as error:
         return list(error.faults)
-    faults = validate(strategy.Options, job.options, document, ("options",))[1]
+    return validate(strategy.Options, job.options, document, ("options",))[1] + aim_faults(job, strategy, place)
+
+
+def aim_faults(job: Any, strategy: Any, place: str) -> list[Fault]:
+    """Whether the strategy knows what the search is for."""
     known = strategy.Options.model_fields
     several = isinstance(job.objective, list) and len(job.objective) > 1
-    for wanted, what, field in ((job.constraints, "constraints", "limits"), (several, "several objectives", "also")):
-        if wanted and field not in known and name != "random":
-            faults.append(Fault(place, f"the strategy {name!r} knows no {what}", "take `bayes` or `random`"))
-    return faults
+    return [
+        Fault(place, f"the strategy {job.strategy!r} knows no {what}", "take `bayes` or `random`")
+        for wanted, what, field in ((job.constraints, "constraints", "limits"), (several, "several objectives", "also"))
+        if wanted and field not in known and job.strategy != "random"
+    ]
 
 
-def _bound_faults(job: Any, document: Document) -> list[Fault]:
+def bound_faults(job: Any, document: Document) -> list[Fault]:
     faults = []
     for name, bound in job.constraints.items():
         if bound.at_least is None and bound.at_most is None:

@@ -11,13 +11,13 @@ from typing import Any
 from rayopt.backend import InProcess, describe
 from rayopt.engine import Desk
 from rayopt.errors import InputError, did_you_mean
-from rayopt.inner import ReadJob, filled
 from rayopt.records import digest
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.search.goals import Aim
 from rayopt.search.hosts import Measured, Outcome
 from rayopt.search.space import Params
+from rayopt.searching.inner import ReadJob, filled
 from rayopt.spec import Document
 from rayopt.tasks import versions
 from rayopt.watch import Silent, logging_to
@@ -83,7 +83,9 @@ class _Told(Silent):
         self.stopped_at: int | None = None
         self.names: set[str] = set()
 
-    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+        if training:
+            return False  # a teacher's losses are no promise of the student's
         self.names.update(metrics)
         if self.stopped_at is None and self._measured(step, metrics):
             self.stopped_at = step

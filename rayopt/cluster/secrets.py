@@ -1,0 +1,184 @@
+"""Secrets on the nodes: named by a job, never sent with it, and kept out of what it says.
+
+A secret is the name of an environment variable. Its value is in the environment of the nodes, or in a file on them;
+what travels is the name and the path alone. Every process of a job reads them when it starts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from rayopt.errors import Fault, InputError, input_error
+
+VARIABLE = "RAYOPT_SECRETS"  # holds names and paths, never a value
+SETUP = "rayopt.cluster.secrets.setup"  # Ray calls it in every worker process of a job
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SECRET_NAME = re.compile(
+    r"(?i).*(token|secret|passw(or)?d|passphrase|credential|api_?key|access_?key|private_?key|connection_?string).*"
+)
+NO_SECRETS = re.compile(r"(?i).*(_file|_path|_url|_uri|_mode|_name|_id|_limit|_count)|tokenizers_.*|.*max_tokens")
+IN_TEXT = (
+    (re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@"), "an address with a password in it"),
+    (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"), "a private key"),
+    (re.compile(r"\b(ghp|gho|ghs|github_pat|glpat|hf|sk|xox[abp])[_-][A-Za-z0-9_-]{20,}"), "an access token"),
+)
+MIN_LENGTH = 6  # shorter values are found in any text
+HIDDEN = "***"
+REMEDY = "take it out, and name a variable or file of the nodes with --secret NAME or NAME=/path"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """An environment variable of a job; `path`: the file on the nodes with its value, None where they have it set."""
+
+    name: str
+    path: str | None = None
+
+
+def parse(text: str) -> Secret:
+    """`NAME` or `NAME=/path/on/the/node`; raises InputError for anything else, without repeating it."""
+    name, equals, path = text.partition("=")
+    if not NAME.fullmatch(name):
+        raise input_error("--secret", "begins with no name of an environment variable", "write NAME or NAME=/path")
+    if equals and not (path.startswith(("/", "~/")) and "\0" not in path):
+        problem = "is not followed by an absolute path"  # it may be the secret itself
+        raise input_error(f"--secret {name}", problem, "write the path of a file on the nodes, never the value")
+    return Secret(name, path or None)
+
+
+def written(secrets: Iterable[Secret]) -> str:
+    """What travels in `VARIABLE`."""
+    return json.dumps({secret.name: secret.path for secret in secrets})
+
+
+def named(environ: Mapping[str, str] = os.environ) -> tuple[Secret, ...]:
+    """The secrets that this process was told of."""
+    try:
+        told = json.loads(environ.get(VARIABLE) or "{}")
+    except ValueError:
+        return ()
+    return tuple(Secret(name, path) for name, path in told.items()) if isinstance(told, dict) else ()
+
+
+def load() -> None:
+    """Puts what this process was told of into its environment; raises InputError for each that is not on this node."""
+    faults: list[Fault] = []
+    for secret in named():
+        try:
+            os.environ[secret.name] = _value(secret)
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+
+
+def setup() -> None:
+    """`load` for worker processes: one that lacks a secret starts all the same, and what it prints is kept clean."""
+    try:
+        load()
+    except InputError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the worker's log on its node
+    hide()
+
+
+def hide() -> None:
+    """From now on no value shows in what this process prints or logs."""
+    if not _values():
+        return
+    sys.stdout, sys.stderr = Hiding(sys.stdout), Hiding(sys.stderr)
+    before = logging.getLogRecordFactory()
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        record.msg, record.args = redact(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(factory)
+
+
+def redact(text: str) -> str:
+    """The text without the values of this process's secrets."""
+    for value in _values():
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+class Hiding:
+    """A text stream that leaves out secrets, and is otherwise the one below."""
+
+    def __init__(self, below: IO[str]) -> None:
+        self._below = below
+
+    def write(self, text: str) -> int:
+        self._below.write(redact(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+
+def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> list[Fault]:
+    """A fault for each text, by place, that holds a secret: one known by its form, or a value of our variables."""
+    own = {
+        name: value
+        for name, value in environ.items()
+        if SECRET_NAME.fullmatch(name) and not NO_SECRETS.fullmatch(name) and len(value) >= 2 * MIN_LENGTH
+    }
+    faults = []
+    for place, text in texts.items():
+        found = [what for pattern, what in IN_TEXT if pattern.search(text)]
+        found += [f"the value of your ${name}" for name, value in own.items() if value in text]
+        faults += [Fault(place, f"holds {what}", REMEDY) for what in found]
+    return faults
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of that name is likely to hold a secret."""
+    return bool(SECRET_NAME.fullmatch(name)) and not NO_SECRETS.fullmatch(name)
+
+
+def _value(secret: Secret) -> str:
+    place = f"the secret {secret.name} on {socket.gethostname()}"
+    if secret.path is None:
+        if not os.environ.get(secret.name):
+            problem = "is not in the environment that Ray was started with"
+            raise input_error(place, problem, "set it there, or keep it in a file: --secret NAME=/path")
+        return os.environ[secret.name]
+    path = Path(secret.path).expanduser()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise input_error(place, f"{path} can be read by others", f"chmod 600 {path}")
+        value = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise input_error(place, f"{path} cannot be read: {why}", "put the file on every node") from error
+    if not value:
+        raise input_error(place, f"{path} is empty", "write the value into it")
+    return value
+
+
+def _values() -> tuple[str, ...]:
+    """The values that are to be hidden, the longest first: one may contain another."""
+    names = tuple(secret.name for secret in named())
+    return _known(tuple(os.environ.get(name, "") for name in names))
+
+
+@functools.lru_cache(maxsize=4)
+def _known(values: tuple[str, ...]) -> tuple[str, ...]:
+    lines = {line for value in values for line in (value, *value.splitlines()) if len(line) >= MIN_LENGTH}
+    return tuple(sorted(lines, key=len, reverse=True))

@@ -1,0 +1,58 @@
+"""Runtime environments: every wrong key and every secret is told of, with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rayopt.cluster.runtime import CHECKS, brings_python, read_runtime_env, with_variables
+from rayopt.errors import InputError
+
+
+def read(tmp_path: Path, text: str) -> dict[str, object]:
+    (tmp_path / "env.yaml").write_text(text)
+    return read_runtime_env(tmp_path / "env.yaml")
+
+
+def test_a_right_one_is_taken_as_it_is(tmp_path: Path) -> None:
+    found = read(tmp_path, "pip: [requests==2.32]\nenv_vars: {MODE: fast}\nconfig: {setup_timeout_seconds: 60}\n")
+    assert found == {
+        "pip": ["requests==2.32"],
+        "env_vars": {"MODE": "fast"},
+        "config": {"setup_timeout_seconds": 60},
+    }
+    assert brings_python(found)
+    assert not brings_python({"env_vars": {}})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pipp: [x]", "env.yaml:1: pipp: unknown key 'pipp'; did you mean 'pip'?"),
+        ("\nenv_var: {}", "env.yaml:2: env_var: unknown key 'env_var'; did you mean 'env_vars'?"),
+        ("working_dir: .", "rayopt packs the folder"),
+        ("excludes: [a]", ".rayignore"),
+        ("env_vars: {A: 1}", "must be a mapping of names to text"),
+        ("config: {setup_timeout: 3}", "did you mean 'setup_timeout_seconds'?"),
+        ("py_modules: [./mine]", "'./mine' is no address"),
+        ("env_vars: {HF_TOKEN: abc}", "everybody on the cluster could read it"),
+        ("pip: ['https://me:hunter22@index/simple']", "an address with a password in it"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_every_key_but_the_taken_ones_is_rays_own() -> None:
+    from ray.runtime_env import RuntimeEnv
+
+    assert set(CHECKS) - {"nsight"} <= RuntimeEnv.known_fields
+
+
+def test_variables_are_added_and_not_replaced() -> None:
+    assert with_variables({"env_vars": {"A": "1"}}, {"B": "2"}) == {"env_vars": {"A": "1", "B": "2"}}
+    with pytest.raises(InputError, match=r"env_vars.A: is set by rayopt"):
+        with_variables({"env_vars": {"A": "1"}}, {"A": "2"})

@@ -1,0 +1,116 @@
+"""Secrets: named, never written down; read on the node; left out of what is printed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rayopt.cluster import secrets
+from rayopt.cluster.secrets import Secret, leaks, parse, redact, written
+from rayopt.errors import InputError
+
+VALUE = "c0rrect-horse-battery"
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process's streams and log records are put back."""
+    factory, out, err = logging.getLogRecordFactory(), sys.stdout, sys.stderr
+    monkeypatch.delenv(secrets.VARIABLE, raising=False)
+    yield
+    logging.setLogRecordFactory(factory)
+    sys.stdout, sys.stderr = out, err
+
+
+def test_a_secret_is_a_name_and_perhaps_a_path() -> None:
+    assert parse("HF_TOKEN") == Secret("HF_TOKEN")
+    assert parse("HF_TOKEN=/run/hf") == Secret("HF_TOKEN", "/run/hf")
+    assert parse("HF_TOKEN=~/hf") == Secret("HF_TOKEN", "~/hf")
+    assert secrets.named({secrets.VARIABLE: written([Secret("A"), Secret("B", "/b")])}) == (
+        Secret("A"),
+        Secret("B", "/b"),
+    )
+
+
+@pytest.mark.parametrize("text", [f"HF_TOKEN={VALUE}", "=x", "1A", "a b", f"HF_TOKEN={VALUE}/x"])
+def test_a_value_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    assert VALUE not in str(caught.value)
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *those: Secret) -> None:
+    monkeypatch.setenv(secrets.VARIABLE, written(those))
+
+
+def test_values_come_from_the_environment_or_from_a_private_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(VALUE + "\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("OWN_TOKEN", "there")
+    monkeypatch.setenv("FILE_TOKEN", "stale")
+    told(monkeypatch, Secret("OWN_TOKEN"), Secret("FILE_TOKEN", str(path)))
+    secrets.load()
+    import os
+
+    assert (os.environ["OWN_TOKEN"], os.environ["FILE_TOKEN"]) == ("there", VALUE)
+
+
+def test_every_secret_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_to_all, empty = tmp_path / "open", tmp_path / "empty"
+    open_to_all.write_text(VALUE)
+    open_to_all.chmod(0o644)
+    empty.write_text("\n")
+    empty.chmod(0o600)
+    monkeypatch.delenv("NO_TOKEN", raising=False)
+    told(monkeypatch, Secret("NO_TOKEN"), Secret("B", str(open_to_all)), Secret("C", str(empty)), Secret("D", "/no"))
+    with pytest.raises(InputError) as caught:
+        secrets.load()
+    said = [str(fault) for fault in caught.value.faults]
+    assert [next(name for name in ("NO_TOKEN", "B", "C", "D") if f"secret {name} on" in one) for one in said] == [
+        *("NO_TOKEN", "B", "C", "D"),
+    ]
+    assert "chmod 600" in said[1]
+    assert VALUE not in "".join(said)
+
+
+def test_nothing_that_is_printed_or_logged_holds_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setenv("OWN_TOKEN", VALUE)
+    told(monkeypatch, Secret("OWN_TOKEN"))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", out)
+    secrets.setup()
+    sys.stdout.write(f"before {VALUE} after\n")
+    sys.stderr.writelines([VALUE, "\n"])
+    record = logging.getLogger("x").makeRecord("x", logging.INFO, "f", 1, "a %s b", (VALUE,), None)
+    assert out.getvalue() == "before *** after\n***\n"
+    assert record.getMessage() == "a *** b"
+    assert redact(f"{VALUE}{VALUE}") == "******"
+
+
+def test_without_secrets_nothing_is_wrapped() -> None:
+    before = sys.stdout
+    secrets.setup()
+    assert sys.stdout is before
+
+
+def test_what_looks_like_a_secret_is_found_and_not_repeated() -> None:
+    texts = {
+        "a": "out: s3://key:hunter22@bucket",
+        "b": "AKIAABCDEFGHIJKLMNOP",
+        "c": f"x: {VALUE}",
+        "d": "-----BEGIN RSA PRIVATE KEY-----",
+        "e": "name: quickstart\nout: s3://bucket/path\nurl: http://127.0.0.1:8265/a@b",
+    }
+    faults = leaks(texts, {"MY_API_KEY": VALUE, "HOME": "/root", "SHORT_TOKEN": "name"})
+    assert [fault.place for fault in faults] == ["a", "b", "c", "d"]
+    assert "$MY_API_KEY" in faults[2].problem
+    assert VALUE not in "".join(map(str, faults))
