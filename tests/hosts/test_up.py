@@ -30,14 +30,8 @@ def hold():
     print(os.getpid())
     time.sleep(600)
 
-@ray.remote(num_cpus=0)
-class Seat:
-    def port(self):
-        return ray.get_runtime_context().get_node_id()
-
 tasks = [hold.remote() for _ in range(3)]
 import time
-from ray.util.state import list_tasks
 deadline = time.monotonic() + 60
 while ray.available_resources().get("CPU", 0) and time.monotonic() < deadline:
     time.sleep(0.1)
