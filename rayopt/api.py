@@ -20,7 +20,7 @@ from rayopt.kinds import Prepared
 from rayopt.loading import Loaded, load
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
-from rayopt.runs.remote import RemoteFolder, is_address
+from rayopt.runs.remote import RemoteFolder, is_address, work_folder
 from rayopt.search.crew import Crew
 from rayopt.search.hosts import TrialHost
 from rayopt.tasks import versions
@@ -137,7 +137,7 @@ def _identity(loaded: Loaded, prepared: Prepared) -> dict[str, Any]:
 def run_folder(out: str | Path | None, name: str) -> Path:
     """Where a job's results lie here: `out`, or `runs/NAME`; raises InputError for what is neither path nor address."""
     if is_address(out):
-        return RemoteFolder(str(out)).work
+        return work_folder(str(out))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(out)):  # a Path has lost the second slash
         raise input_error(f"--out {out}", "is not a local folder", "give a path on this machine")
     return Path(out) if out is not None else Path("runs") / name

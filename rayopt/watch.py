@@ -120,6 +120,16 @@ class Structured(logging.Formatter):
         return json.dumps(_finite(told), default=str)
 
 
+class _File(logging.FileHandler):
+    """A log that the disk does not take is no reason to say so line by line: what matters there fails by itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None: ...  # noqa: N802 - as logging calls it
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def logging_to(path: Path, run: Mapping[str, str] | None = None) -> Iterator[None]:
     """Appends what rayopt logs to a file for as long as the context lasts, and as JSON to `log.jsonl` beside it.
@@ -127,8 +137,8 @@ def logging_to(path: Path, run: Mapping[str, str] | None = None) -> Iterator[Non
     run: what every line of JSON says of the run.
     """
     with disk_errors(path):
-        handler = logging.FileHandler(path, encoding="utf-8")
-        structured = logging.FileHandler(path.with_suffix(".jsonl"), encoding="utf-8")
+        handler = _File(path, encoding="utf-8")
+        structured = _File(path.with_suffix(".jsonl"), encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     structured.setFormatter(Structured(run or {}))
     warnings = logging.StreamHandler()

@@ -21,7 +21,7 @@ from typing import Any
 
 from rayopt.cluster.submission import MANIFEST
 from rayopt.runs.files import file_sha256
-from rayopt.runs.remote import RemoteFolder, is_address
+from rayopt.runs.remote import RemoteFolder, is_address, work_folder
 
 OFFER_S = 3600
 BROUGHT = ".brought"
@@ -31,7 +31,7 @@ ASIDE = "."  # what a run writes aside, and its lock, begin with this
 
 def main(logs: str, folder: str) -> int:
     """Offers the folder; gives 3 where there is none."""
-    source = RemoteFolder(folder).work if is_address(folder) else Path(folder).expanduser()
+    source = work_folder(folder) if is_address(folder) else Path(folder).expanduser()
     if not source.is_dir() and not is_address(folder):
         print(f"there is no run folder {source}", flush=True)  # noqa: T201 - the log is what is read
         return 3

@@ -41,6 +41,13 @@ def is_address(out: object) -> bool:
     return isinstance(out, str) and ADDRESS.match(out) is not None
 
 
+def work_folder(uri: str) -> Path:
+    """The folder of this machine that the runs kept at an address work in."""
+    uri = uri.rstrip("/")
+    place = re.sub(r"[^A-Za-z0-9.-]+", "-", uri.partition("?")[0])[:80]
+    return default_folder() / "work" / f"{place}-{uuid.uuid5(uuid.NAMESPACE_URL, uri).hex[:12]}"
+
+
 class RemoteFolder:
     """`uri` is where the run is kept, `work` the folder of this machine that it works in."""
 
@@ -48,8 +55,7 @@ class RemoteFolder:
         """Raises InputError for an address that there cannot be, without looking whether somebody is there."""
         self.uri = uri.rstrip("/")
         self._fs, self._root = _opened(self.uri)
-        place = re.sub(r"[^A-Za-z0-9.-]+", "-", self.uri.partition("?")[0])[:80]
-        self.work = default_folder() / "work" / f"{place}-{uuid.uuid5(uuid.NAMESPACE_URL, self.uri).hex[:12]}"
+        self.work = work_folder(self.uri)
         self._run = uuid.uuid4().hex
         self._lock: IO[bytes] | None = None
         self._sent: dict[str, tuple[int, int]] = {}
