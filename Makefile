@@ -61,7 +61,7 @@ bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocat
 	@.venv/bin/python tests/benchmarks/memory.py plans
 	@.venv/bin/python tests/benchmarks/memory.py warm
 
-bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about an hour
+bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about ten minutes
 	@.venv/bin/python tests/benchmarks/graph.py
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
