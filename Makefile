@@ -61,7 +61,7 @@ bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocat
 	@.venv/bin/python tests/benchmarks/memory.py plans
 	@.venv/bin/python tests/benchmarks/memory.py warm
 
-bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about an hour
+bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about ten minutes
 	@.venv/bin/python tests/benchmarks/graph.py
 
 bench-cluster: .venv/bench.stamp  ## a cluster of test hosts: up, a raylet's death, cut links (as root)

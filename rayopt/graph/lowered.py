@@ -15,7 +15,7 @@ from rayopt.errors import StepError
 from rayopt.graph.sessions import open_session
 from rayopt.graph.structure import nested
 
-MAX_BYTES = 256 << 20  # what is larger takes longer to write than to time
+MAX_BYTES = 64 << 20  # what is larger takes longer to write than to time
 INTEGERS = (2, 3, 4, 5, 6, 7, 9, 12, 13)  # types of TensorProto whose values decide shapes
 SMALL = 64
 

@@ -72,7 +72,7 @@ def _files(folder: Path, told: Mapping[str, Any]) -> dict[str, bytes]:
 
 def limits_for(size_bytes: int) -> Limits:
     """What the work on a file of so many bytes may take: what a few bytes need to ask for more than that is hostile."""
-    memory = 256 * MIB + min(64 * size_bytes, 1536 * MIB) + 12 * size_bytes
+    memory = 256 * MIB + min(64 * size_bytes, 1536 * MIB) + 24 * size_bytes
     return Limits(memory_bytes=memory, cpu_s=3, wall_s=60 + size_bytes / MIB)
 
 

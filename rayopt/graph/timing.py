@@ -30,6 +30,7 @@ ENOUGH = 4  # ... of which so many must say so
 SLOWER_OPENING = 1.25
 MUCH_FASTER_OPENING = 0.5  # of the first one of each: that is enough to know
 OPENINGS = (2, 12)  # more of each, and still more where it looks slower
+ONCE_BYTES = 64 << 20  # what is larger is opened once: more sessions at a time do not fit into its memory
 SHORT_S = 0.001  # a difference of which nobody takes notice
 
 
@@ -57,7 +58,7 @@ def _openings(original: bytes | str, candidate: bytes) -> tuple[Any, Any, float,
     """
     other, after_s = _opened_in(candidate)
     one, before_s = _opened_in(original)
-    if after_s < MUCH_FASTER_OPENING * before_s:
+    if after_s < MUCH_FASTER_OPENING * before_s or len(candidate) > ONCE_BYTES:
         return other, one, after_s / before_s, False
     after, before = [after_s], [before_s]
     for count in OPENINGS:

@@ -10,7 +10,7 @@ from typing import Any
 
 Json = dict[str, Any]
 SINGLE = ("onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim")
-SINGLE_BYTES = 64 << 20  # of larger models the best single tool alone is tried beside ours
+SINGLE_BYTES = 16 << 20  # of larger models the best single tool alone is tried beside ours
 SESSIONS = 7
 
 
