@@ -21,7 +21,8 @@ def make_wheel() -> tuple[str, bytes]:
     found = importlib.metadata.distribution("rayopt")
     about = f"rayopt-{found.version}.dist-info"
     files = _package_files()
-    files[f"{about}/METADATA"] = (found.read_text("METADATA") or "").encode()
+    told = found.read_text("METADATA") or found.read_text("PKG-INFO")  # the latter beside a checkout
+    files[f"{about}/METADATA"] = (told or "").encode()
     files[f"{about}/WHEEL"] = WHEEL.encode()
     files[f"{about}/entry_points.txt"] = (found.read_text("entry_points.txt") or "").encode()
     record = "".join(f"{name},{_digest(content)},{len(content)}\n" for name, content in files.items())
