@@ -59,7 +59,7 @@ class Runner:
             self._progress.note(self._told())
         for hire in self._hires.values():
             hire.close()
-        if RAY in self._hires:
+        if RAY in self._hires and not self._means.ray_runs:
             self._hires[RAY].wait()
         self._hires.clear()
 

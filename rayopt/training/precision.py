@@ -17,6 +17,7 @@ from rayopt.errors import StepError
 from rayopt.training.settings import Layout, Precision, TrainSettings
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+BLOCK = 16  # channels that AVX-512 takes at once
 WORTH = 0.95  # of the plain step's time: what is not faster than that is not worth a change
 CLOSE = 0.1  # how far, relatively, the losses of a few steps may be from the plain ones
 WARM, TIMED, ENOUGH_S, MOST = 2, 4, 0.5, 40  # steps of a probe: at least, and until so many seconds or steps
@@ -46,6 +47,23 @@ class Numerics:
     def lay_out(self, module: nn.Module) -> None:
         if self.layout == "channels_last":
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for one in filter(_writes_beyond, module.modules()):
+                one.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                if _as_contiguous not in one._forward_pre_hooks.values():
+                    one.register_forward_pre_hook(_as_contiguous)
+
+
+def _writes_beyond(module: nn.Module) -> bool:
+    """Whether it is a convolution whose weights' gradient oneDNN (of torch 2.13, `jit_1x1:avx512_core`) writes beyond
+    its memory: kernel 1, strided, of fewer than 16 channels, channels last, float32, on several threads."""
+    if not isinstance(module, nn.Conv2d) or module.weight.device.type != "cpu":
+        return False
+    is_strided = module.kernel_size == (1, 1) and module.stride != (1, 1)
+    return is_strided and module.in_channels // module.groups < BLOCK
+
+
+def _as_contiguous(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].contiguous(),)
 
 
 PLAIN = Numerics("fp32", "contiguous")
