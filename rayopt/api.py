@@ -42,13 +42,15 @@ def run(
     watcher: Watcher | None = None,
     cache: str | Path | None = None,
     track: Sequence[str] = (),
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Runs a job to its end and returns its summary; the same as `rayopt run`.
 
     job: a job file or a dict of its fields. out: the run folder, `runs/NAME` by default; what is named as text, s3://...
     or gs://..., keeps it there, and the run works in a folder of this machine. address: a Ray cluster's, `inprocess`
     for no Ray at all; None for the one that the caller has started, else one of its own on this machine.
-    assignments: `a.b=value`, as with --set. overwrite: as with --overwrite. track: as with --track.
+    assignments: `a.b=value`, as with --set. overwrite, track, resume: as the options of these names; a run that was
+    broken off goes on where it was in any case.
     Paths in the summary are relative to the run folder. Runs in several threads of a process take turns.
     Raises InputError for what is wrong with the job, WorkError when the work fails.
     """
@@ -62,6 +64,8 @@ def run(
         prepared = loaded.kind.prepare(loaded.job, loaded.document, store)
         if remote:
             stack.enter_context(remote.kept())
+        if resume and folder.owner() is None:
+            raise input_error(str(folder.path), "holds no run to go on with", "leave --resume out, or mend --out")
         folder.claim(prepared.hash, loaded.job.name, overwrite)
         stack.callback(folder.release)
         if remote:

@@ -54,6 +54,7 @@ for _command in (submit, jobs, cluster, doctor):
 @click.option("--address", help="A running Ray cluster, or `inprocess`.  [default: a Ray of its own on this machine]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Replace a field of the job: a.b=value.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of another job in the run folder.")
+@click.option("--resume", is_flag=True, help="Refuse to begin anew: go on with what is in the run folder.")
 @click.option("--track", multiple=True, metavar="TRACKER", help="`tensorboard[:FOLDER]` or `mlflow[:URI]`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run(
@@ -66,6 +67,7 @@ def run(
     address: str | None,
     assignments: tuple[str, ...],
     overwrite: bool,
+    resume: bool,
     track: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -82,7 +84,12 @@ def run(
         given = _job(job, kind, {"--data": data, "--target": target, "--max-drop": max_drop})
         # stdout is for results: what a user's code or Ray prints meanwhile is progress.
         with progress() as watcher, contextlib.redirect_stdout(sys.stderr):
-            more: dict[str, Any] = {"assignments": assignments, "overwrite": overwrite, "track": track}
+            more: dict[str, Any] = {
+                "assignments": assignments,
+                "overwrite": overwrite,
+                "track": track,
+                "resume": resume,
+            }
             summary = api.run(given, out, address=address, watcher=watcher, **more)
         folder = api.run_folder(out, summary["name"])
         show_summary(summary, folder, as_json)

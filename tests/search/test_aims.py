@@ -171,3 +171,13 @@ def test_halving_from_python_takes_groups(skewed: tuple[np.ndarray, np.ndarray])
     other.fit(*skewed, groups=groups)
     assert found.search_.best_params_ == other.best_params_
     np.testing.assert_array_equal(found.search_.cv_results_["mean_test_score"], other.cv_results_["mean_test_score"])
+
+
+def test_a_run_is_resumed_only_where_there_is_one(job: Callable[..., Path], tmp_path: Path) -> None:
+    path = job(scoring="accuracy")
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        api.run(path, tmp_path / "out", address="inprocess", resume=True)
+    assert not (tmp_path / "out").exists()
+    run(path, tmp_path / "out")
+    again = api.run(path, tmp_path / "out", address="inprocess", resume=True)
+    assert again["cells"]["cached"] == sum(again["cells"].values())
