@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import Any
+from urllib.request import Request, urlopen
 
 from moto import server as moto_server
 
@@ -33,6 +34,9 @@ class Store:
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        # What another store of this process held is in moto's own memory.
+        with urlopen(Request(f"{self.url}/moto-api/reset", method="POST"), timeout=30):  # noqa: S310 - our own
+            self.asked.clear()
 
     def stop(self) -> None:
         self._server.shutdown()

@@ -36,6 +36,7 @@ class Metered:
         self._then.planned(count)
 
     def backend_started(self, name: str, dashboard: str | None, seconds: float) -> None:
+        self._flush()
         self._then.backend_started(name, dashboard, seconds)
 
     def started(self, id: str, name: str) -> None:
@@ -60,8 +61,11 @@ class Metered:
         return self._then.measured(step, metrics, training)
 
     def _tell(self, name: str, value: float, **tags: str) -> None:
-        """A watcher must not raise: a run is worth more than what is counted of it."""
         self._waiting.append((name, value, {"run": self._run, **tags}))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Counts what waits, if Ray is there; never raises: a run is worth more than what is counted of it."""
         ray = sys.modules.get("ray")
         if ray is None or not ray.is_initialized():
             return

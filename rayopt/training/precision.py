@@ -47,7 +47,7 @@ class Numerics:
     def lay_out(self, module: nn.Module) -> None:
         if self.layout == "channels_last":
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for one in filter(_writes_beyond, module.modules()):
+            for one in filter(_writes_beyond, module.modules() if self.precision == "fp32" else ()):
                 one.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
                 if _as_contiguous not in one._forward_pre_hooks.values():
                     one.register_forward_pre_hook(_as_contiguous)
