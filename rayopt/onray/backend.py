@@ -27,9 +27,11 @@ from rayopt.onray import kept
 from rayopt.onray.limits import Limits, forget
 from rayopt.onray.nodes import Asked, Nodes
 from rayopt.onray.processes import Family
+from rayopt.onray.quiet import hushed
 from rayopt.onray.token import private_token
 from rayopt.provenance import forget_own_modules
 
+STARTING = ("ray", "ray._private.worker", "ray._private.authentication")  # how Ray starts is not for the terminal
 JUDGE_S = 2.0  # how often it is looked whether what waits can still run anywhere
 
 
@@ -239,7 +241,7 @@ def joined_address() -> str | None:
 
 def _connect(address: str | None, cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    with _quiet():
+    with hushed(*STARTING):
         try:
             if address is None:
                 # `local` never joins a cluster that happens to run here; the dashboard is for this machine alone.
@@ -293,17 +295,3 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before:
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray's own lines about how it starts are kept from the terminal; its errors come as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray._private.worker", "ray._private.authentication")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

@@ -24,15 +24,26 @@ def quieted(library: str, settings: Mapping[str, str]) -> Iterator[None]:
     """
     mine = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(mine)
-    log = logging.getLogger(library)
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    try:
+        with hushed(library, level=logging.CRITICAL):
+            yield
+    finally:
+        for name in mine:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def hushed(*names: str, level: int = logging.ERROR) -> Iterator[None]:
+    """The loggers of these names say nothing below the level."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(level)
     try:
         yield
     finally:
-        log.setLevel(level)
-        for name in mine:
-            os.environ.pop(name, None)
+        for one, before in zip(loggers, levels, strict=True):
+            one.setLevel(before)
 
 
 def quiet_tune() -> contextlib.AbstractContextManager[None]:

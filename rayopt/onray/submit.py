@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import time
@@ -21,11 +20,13 @@ from rayopt.cluster.files import is_here
 from rayopt.cluster.following import LostError
 from rayopt.cluster.submission import ENDED, HELPER, Order, Submission, entrypoint
 from rayopt.errors import InputError, WorkError, did_you_mean, input_error
+from rayopt.onray.quiet import hushed
 from rayopt.runs.files import BLOCK_BYTES
 
 CONNECT_S, ANSWER_S, UPLOAD_S = 5.0, 30.0, 600.0
 TRIES = 3
 HEAD_WAIT_S = 20.0
+UPLOADING = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.utils")  # their lines are for who debugs Ray
 OWN_ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray takes them for more than what it is asked for
 PYTHON = re.compile(r"--python_worker_command=(.+?) \S*setup_worker\.py ")
 
@@ -45,14 +46,14 @@ class Submissions:
         if parts.username or parts.password:
             raise input_error("--address", "holds a password", "give a token with --token-file")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with _without_own_addresses(), _quiet(), self._answers():
+        with _without_own_addresses(), hushed(*UPLOADING), self._answers():
             self._client = _Client(self._address, headers=dict(self._headers))
 
     def submit(self, order: Order, environment: Mapping[str, Any], package: Path) -> None:
         """Submits a job with its packed working directory; one that has arrived is not submitted twice."""
         for left in reversed(range(TRIES)):
             try:
-                with self._answers(), _quiet():
+                with self._answers(), hushed(*UPLOADING):
                     self._client.submit_job(
                         entrypoint=entrypoint(order.words),
                         runtime_env={**environment, "working_dir": str(package)},
@@ -74,7 +75,7 @@ class Submissions:
     def start(self, id: str, words: tuple[str, ...]) -> None:
         """Starts a command of our own on the head, with nothing but what is there."""
         try:
-            with self._answers(), _quiet():
+            with self._answers(), hushed(*UPLOADING):
                 self._client.submit_job(entrypoint=entrypoint(words), submission_id=id)
         except RuntimeError as error:
             raise WorkError(f"the cluster refuses to run a command: {_last_line(error)}") from error
@@ -244,17 +245,3 @@ def _without_own_addresses() -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray's own lines about uploading are for the one who debugs Ray."""
-    loggers = [logging.getLogger(name) for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.utils")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
