@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,7 +87,7 @@ class Tracked:
     then: Watcher
     path: Path
     trackers: Sequence[Tracker]
-    told: int = field(default=0)
+    told_bytes: int = 0
 
     def planned(self, count: int) -> None:
         self.then.planned(count)
@@ -115,10 +115,9 @@ class Tracked:
 
     def look(self) -> None:
         """Tells what is new. A tracker that fails is done without: the run is worth more."""
-        lines = journal.read(self.path)
-        for line in lines[self.told :]:
+        lines, self.told_bytes = journal.read_on(self.path, self.told_bytes)
+        for line in lines:
             self._each("tell", entry_of(line))
-        self.told = len(lines)
 
     def close(self, failed: bool) -> None:
         self.look()

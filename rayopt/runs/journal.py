@@ -13,10 +13,23 @@ from rayopt.runs.files import disk_errors
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Every whole line of the journal, oldest first; no file means no lines."""
+    return _entries(path.read_bytes()) if path.is_file() else []
+
+
+def read_on(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The lines that were ended since `offset` bytes, and where the next ones begin."""
     if not path.is_file():
-        return []
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        new = file.read()
+    new = new[: new.rfind(b"\n") + 1]
+    return _entries(new), offset + len(new)
+
+
+def _entries(content: bytes) -> list[dict[str, Any]]:
     entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in content.decode("utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:

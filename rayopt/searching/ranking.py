@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,10 +87,10 @@ def _trial(found: Any, search: Search, index: int) -> Trial:
 
 def _rank(trials: Sequence[Trial], seen: Sequence[Observation], aim: Aim) -> None:
     """Ranks by the first objective among what is allowed; equals have the same."""
-    allowed = [-one.value for one in seen if aim.allows(one) and one.value is not None]
+    allowed = sorted(-one.value for one in seen if aim.allows(one) and one.value is not None)
     for trial, one in zip(trials, seen, strict=True):
         trial["metrics"], trial["allowed"] = dict(one.metrics), aim.allows(one)
-        trial["rank"] = 1 + sum(other < -(one.value or 0.0) for other in allowed) if trial["allowed"] else None
+        trial["rank"] = 1 + bisect_left(allowed, -(one.value or 0.0)) if trial["allowed"] else None
 
 
 def fronts(found: Any, search: Search) -> dict[str, Any]:

@@ -69,8 +69,9 @@ class Searching:
             runner.close()
         for one in {str(one.message): one for one in said}.values():
             self._told.note(f"{one.category.__name__}: {one.message}")
-        if all(trial["score"] is None for trial in self._trials(found)):
-            reason = f"no candidate has a score: {self._trials(found)[0]['reason']}"
+        scores = found.cv_results_[self._search.column("mean", self._search.metric)]
+        if not any(map(math.isfinite, scores)):
+            reason = f"no candidate has a score: {self._told.trials()[0]['reason']}"
             self._write("failed", time.perf_counter() - start, None, runner, reason)
             raise WorkError(reason)
         return self._write("done", time.perf_counter() - start, found, runner)

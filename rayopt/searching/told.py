@@ -30,6 +30,7 @@ class Told(Progress):
         self._folds = 0
         self._expected = self._count = self._ended = self._round = 0
         self._done: list[Trial] = []
+        self._reasons: dict[str, str] = {}
         self._best: float | None = None
 
     def trials(self) -> list[Trial]:
@@ -44,7 +45,7 @@ class Told(Progress):
 
     def reason(self, id: str) -> str:
         """Why a fold of a candidate failed, empty where none did."""
-        return next((one["reason"] for one in self._done if one["id"] == id), "")
+        return self._reasons.get(id, "")
 
     def expect(self, count: int) -> None:
         """There will be so many candidates, though they are not known yet."""
@@ -86,6 +87,7 @@ class Told(Progress):
             "reason": reason,
         }
         self._done.append(trial)
+        self._reasons.setdefault(trial["id"], reason)
         if trial["id"] not in self._known:
             self._known.add(trial["id"])
             journal.append(self._path, trial)
