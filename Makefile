@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # there is one .venv
 .PHONY: help demo test check constraints clean python venv
-.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-train bench-distill bench-memory bench-graph bench-cluster
+.PHONY: bench bench-start bench-auto bench-mixed bench-scale bench-resume bench-grid bench-bayes bench-train bench-distill bench-memory bench-graph bench-cluster bench-submit
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -64,8 +64,15 @@ bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocat
 bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about ten minutes
 	@.venv/bin/python tests/benchmarks/graph.py
 
-bench-cluster: .venv/bench.stamp  ## a cluster of test hosts: up, a raylet's death, cut links (as root)
-	@.venv/bin/python tests/benchmarks/cluster.py 3
+bench-cluster: .venv/bench.stamp  ## a cluster of test hosts: up, what faults cost, its ports (as root)
+	@.venv/bin/python tests/benchmarks/cluster.py notice 3
+	@.venv/bin/python tests/benchmarks/cluster.py faults
+	@.venv/bin/python tests/benchmarks/cluster.py ports
+
+bench-submit: .venv/bench.stamp  ## submissions beside Ray's own, many of them, and ten minutes of small jobs
+	@.venv/bin/python tests/benchmarks/submit.py latency 11
+	@.venv/bin/python tests/benchmarks/submit.py many 200 20
+	@.venv/bin/python tests/benchmarks/submit.py soak 600
 
 constraints: python  ## pin what constraints.txt has no pin for, drop the pins that nothing needs
 	@$(PYTHON) -m venv --clear build/pins

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from tests.hosts.world import REPOSITORY, Host, World
 
 RAYOPT = (f"{sys.prefix}/bin/python", "-c", "from rayopt.cli import main; main()")
 FILE = Path("onprem.yaml")
+TOKEN = Path(".rayopt/clusters/rayopt-onprem.token")
+CPUS = 2  # that a host says it has, so that the tests are the same on every machine
 
 
 def prepare(world: World, workers: tuple[str, ...] = ("one", "two")) -> Path:
@@ -24,6 +28,8 @@ def prepare(world: World, workers: tuple[str, ...] = ("one", "two")) -> Path:
         ("head_ip: 192.0.2.10", f"head_ip: {world['head'].address}"),
         ("[192.0.2.11, 192.0.2.12]", f"[{addresses}]"),
         ("ssh_user: ray", "ssh_user: root"),
+        ("ray start --head", f"ray start --num-cpus={CPUS} --head"),
+        ("ray start --address", f"ray start --num-cpus={CPUS} --address"),
     ):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -33,4 +39,28 @@ def prepare(world: World, workers: tuple[str, ...] = ("one", "two")) -> Path:
 
 def rayopt(host: Host, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a command of rayopt on a host, in the checkout; its exit code is for the test to judge."""
-    return host.run([*RAYOPT, *words], check=False, where=REPOSITORY, **{"timeout": 240, **options})
+    return host.run([*RAYOPT, *words], check=False, where=REPOSITORY, **{"timeout": 600, **options})
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A task that Ray has run, and the address of the host that it ran on."""
+
+    name: str
+    address: str
+
+
+def ran(head: Host) -> list[Ran]:
+    """The tasks that the cluster of a head has run."""
+    nodes = {node["node_id"]: node["node_ip"] for node in _told(head, "nodes")}
+    tasks = [one for one in _told(head, "tasks") if one["type"] == "NORMAL_TASK" and one["node_id"]]
+    return [Ran(one["name"], nodes[one["node_id"]]) for one in tasks]
+
+
+def _told(head: Host, what: str) -> list[dict[str, Any]]:
+    """What the dashboard knows of its `nodes` or `tasks`."""
+    bearer = f"Authorization: Bearer {head.read(TOKEN).strip()}"
+    url = f"http://127.0.0.1:8265/api/v0/{what}?detail=1&limit=10000"
+    answer = json.loads(head.run(["curl", "-sf", "-H", bearer, url]).stdout)
+    found: list[dict[str, Any]] = answer["data"]["result"]["result"]
+    return found

@@ -1,5 +1,5 @@
 """What a stranger on the network does to a host, as a program: asks ports with nothing, with a wrong token, and as a
-web page elsewhere would. Reads [[port, kind, path], ...] from stdin, prints what each was answered.
+web page elsewhere would. Reads [[port, kind, path], ...] from stdin, prints what each was answered in which manner.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ import urllib.request
 import grpc
 
 WRONG = "Bearer " + "b" * 64
-PAGE = {"Host": "evil.example", "Origin": "http://evil.example", "User-Agent": "Mozilla/5.0", "Sec-Fetch-Mode": "cors"}
-MANNERS = {"nothing": {}, "wrong token": {"Authorization": WRONG}, "foreign page": PAGE}
-TIMEOUT_S = 5
+BROWSER = {"User-Agent": "Mozilla/5.0", "Sec-Fetch-Mode": "cors"}
+MANNERS: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "wrong token": {"Authorization": WRONG},
+    "foreign Host": {**BROWSER, "Host": "evil.example"},
+    "foreign Origin": {**BROWSER, "Origin": "http://evil.example"},
+}
+TIMEOUT_S = 20
 
 
 def http(host: str, port: int, kind: str, path: str, headers: dict[str, str]) -> str:
@@ -32,7 +37,8 @@ def http(host: str, port: int, kind: str, path: str, headers: dict[str, str]) ->
 def call(host: str, port: int, path: str, headers: dict[str, str]) -> str:
     """One gRPC call with an empty message: the token is looked at before the message is."""
     metadata = [(key.lower(), value) for key, value in headers.items() if key != "Host"]
-    with grpc.insecure_channel(f"{host}:{port}") as channel:
+    options = [("grpc.default_authority", headers["Host"])] if "Host" in headers else []
+    with grpc.insecure_channel(f"{host}:{port}", options) as channel:
         try:
             channel.unary_unary(path)(b"", timeout=TIMEOUT_S, metadata=metadata)
         except grpc.RpcError as error:
@@ -43,10 +49,9 @@ def call(host: str, port: int, path: str, headers: dict[str, str]) -> str:
 def main() -> None:
     told = []
     for port, kind, path in json.load(sys.stdin):
-        for manner, headers in MANNERS.items():
-            knock = call if kind == "grpc" else http
-            words = (path, headers) if kind == "grpc" else (kind, path, headers)
-            told.append([port, path, manner, knock(sys.argv[1], port, *words)])
+        knock = call if kind == "grpc" else http
+        words = (path,) if kind == "grpc" else (kind, path)
+        told.append({manner: knock(sys.argv[1], port, *words, headers) for manner, headers in MANNERS.items()})
     print(json.dumps(told))  # noqa: T201
 
 

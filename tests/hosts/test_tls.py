@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.hosts.clusters import prepare, rayopt
+from tests.hosts.clusters import TOKEN, prepare, rayopt
 from tests.hosts.world import World
 
 PYTHON = f"{sys.prefix}/bin/python"
 FOLDER = Path(".rayopt/clusters/rayopt-onprem.tls")
-TOKEN = Path(".rayopt/clusters/rayopt-onprem.token")
 ON_EACH = """
 import ray
 ray.init("auto", log_to_driver=False)

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.clusters import RAYOPT, prepare, rayopt
-from tests.hosts.world import REPOSITORY, Host, World
+from tests.hosts.clusters import CPUS, RAYOPT, TOKEN, prepare, rayopt
+from tests.hosts.ports import CLOSED, KNOCKS, PROCESS_PORTS, knock, of_process, unwanted
+from tests.hosts.world import REPOSITORY, World
 
 HOSTS = ("head", "one", "two")
-TOKEN = Path(".rayopt/clusters/rayopt-onprem.token")
 PYTHON = f"{sys.prefix}/bin/python"
-KNOCKING = (REPOSITORY / "tests" / "hosts" / "knocking.py").read_text()
 
 # A driver on the head with a worker process on every node, until its stdin closes.
 DRIVER = """
@@ -38,38 +37,6 @@ while ray.available_resources().get("CPU", 0) and time.monotonic() < deadline:
 print("busy" if not ray.available_resources().get("CPU", 0) else "idle", flush=True)
 sys.stdin.read()
 """
-
-CLOSED = {"nothing": "ConnectionRefusedError", "wrong token": "ConnectionRefusedError"}
-HTTP = {"nothing": "401", "wrong token": "403"}
-GRPC = {"nothing": "UNAUTHENTICATED", "wrong token": "UNAUTHENTICATED"}
-OPEN = {"nothing": "200", "wrong token": "200"}  # says something to anybody: what the firewall is for
-
-# Every port that a head of Ray 2.60 listens on, what is asked there, and what strangers get.
-KNOCKS = [
-    (6379, "grpc", "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo", GRPC),
-    (6379, "grpc", "/ray.rpc.InternalKVGcsService/InternalKVKeys", GRPC),
-    (6379, "grpc", "/ray.rpc.JobInfoGcsService/GetAllJobInfo", GRPC),
-    (6379, "grpc", "/ray.rpc.NodeInfoGcsService/DrainNode", GRPC),
-    (6380, "grpc", "/ray.rpc.NodeManagerService/GetNodeStats", GRPC),
-    (6380, "grpc", "/ray.rpc.NodeManagerService/RequestWorkerLease", GRPC),
-    (6380, "grpc", "/ray.rpc.NodeManagerService/ShutdownRaylet", GRPC),
-    (6381, "grpc", "/ray.rpc.ObjectManagerService/Push", GRPC),
-    (6381, "grpc", "/ray.rpc.ObjectManagerService/Pull", GRPC),
-    (8080, "GET", "/metrics", OPEN),
-    (8265, "GET", "/api/jobs/", CLOSED),
-    (8265, "POST", "/api/jobs/", CLOSED),
-    (10001, "grpc", "/ray.rpc.RayletDriver/Init", GRPC),
-    (10001, "grpc", "/ray.rpc.RayletDriver/ClusterInfo", GRPC),
-    (44217, "GET", "/metrics", OPEN),
-    (44227, "GET", "/metrics", OPEN),
-    (52365, "GET", "/api/local_raylet_healthz", OPEN),
-    (52365, "GET", "/api/job_agent/jobs/", HTTP),
-    (52365, "POST", "/api/job_agent/jobs/", HTTP),
-    (52366, "grpc", "/ray.rpc.ReporterService/GetTraceback", GRPC),
-    (52367, "POST", "/get_or_create_runtime_env", HTTP),
-    (52367, "POST", "/get_runtime_envs_info", HTTP),
-]
-WORKER_KNOCKS = ("GetCoreWorkerStats", "PushTask", "Exit")
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +69,6 @@ def told(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout)
 
 
-def knock(stranger: Host, target: Host, knocks: list[tuple[int, str, str]]) -> list[tuple[int, str, str, str]]:
-    done = stranger.run([PYTHON, "-c", KNOCKING, target.address], input=json.dumps(knocks))
-    return [tuple(one) for one in json.loads(done.stdout)]
-
-
 def test_all_nodes_are_there_with_what_they_have(world: World, file: Path) -> None:
     done = rayopt(world["client"], "cluster", "status", file, "--json")
     status = told(done)
@@ -116,8 +78,7 @@ def test_all_nodes_are_there_with_what_they_have(world: World, file: Path) -> No
         (world["one"].address, True, False),
         (world["two"].address, True, False),
     ]
-    cpus = int(world["head"].run(["nproc"]).stdout)
-    assert status["resources"]["CPU"]["total"] == 3 * cpus
+    assert status["resources"]["CPU"]["total"] == 3 * CPUS
     assert (status["missing"], status["differing"], status["running"]) == ([], {}, [])
 
 
@@ -205,22 +166,14 @@ def test_the_dashboard_is_reached_through_a_tunnel_with_the_token(world: World, 
     assert not [words for words in client.processes().values() if "8265" in words]
 
 
-def test_strangers_read_and_run_nothing(world: World, file: Path) -> None:
+@pytest.mark.parametrize("name", HOSTS)
+def test_strangers_read_and_run_nothing(world: World, file: Path, name: str) -> None:
     found = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))
-    listening = {one["port"] for one in found["listening"][world["head"].address]}
-    assert listening == {port for port, *_ in KNOCKS}  # a port that Ray opens anew must be looked at
-    answers = knock(world["stranger"], world["head"], [(port, kind, path) for port, kind, path, _ in KNOCKS])
-    wanted = {(port, path): answer for port, _, path, answer in KNOCKS}
-    got: dict[tuple[int, str], dict[str, str]] = {}
-    for port, path, manner, answer in answers:
-        if manner == "foreign page":
-            mild = {"UNAUTHENTICATED", "401", "403", "ConnectionRefusedError"}
-            assert answer in (mild | {"200"} if wanted[port, path] is OPEN else mild), (port, path)
-        else:
-            got.setdefault((port, path), {})[manner] = answer
-    assert got == wanted
-    for name in HOSTS:
-        assert world[name].run(["test", "-e", "/tmp/broken-in"], check=False).returncode == 1
+    listening = {one["port"] for one in found["listening"][world[name].address]}
+    assert listening == {one.port for one in KNOCKS[name]}  # a port that Ray opens anew must be looked at
+    assert unwanted(knock(world["stranger"], world[name], KNOCKS[name])) == []
+    for host in HOSTS:
+        assert world[host].run(["test", "-e", "/tmp/broken-in"], check=False).returncode == 1
 
 
 def test_strangers_cannot_join_or_connect(world: World, file: Path) -> None:
@@ -246,17 +199,18 @@ def test_a_busy_cluster_is_not_ended_without_a_word(world: World, file: Path, dr
     status = rayopt(world["client"], "cluster", "status", file)
     assert "1 running" in status.stdout
     assert driver.poll() is None
-    ports = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))["listening"][world["one"].address]
-    workers = [one["port"] for one in ports if 10002 <= one["port"] <= 19999]
-    assert workers
-    asked = [(workers[0], "grpc", f"/ray.rpc.CoreWorkerService/{name}") for name in WORKER_KNOCKS]
-    assert {answer for *_, answer in knock(world["stranger"], world["one"], asked)} == {"UNAUTHENTICATED"}
+    listening = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))["listening"]
+    for name in HOSTS:
+        workers = [one["port"] for one in listening[world[name].address] if one["port"] in PROCESS_PORTS]
+        assert workers
+        asked = [one for port in workers for one in of_process(port)]
+        assert unwanted(knock(world["stranger"], world[name], asked)) == []
 
 
 def test_the_firewall_lines_close_what_is_open(world: World, file: Path) -> None:
     lines = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))["firewall"]
     world["head"].run(["bash", "-ec", "\n".join(lines)])
-    ports = sorted({port for port, *_, answer in KNOCKS if answer is not CLOSED})
+    ports = sorted({one.port for one in KNOCKS["head"] if one.wanted is not CLOSED})
     tried = {port: world["stranger"].reaches(world["head"], port) for port in ports}
     inside = {port: world["one"].reaches(world["head"], port) for port in ports}
     status = rayopt(world["client"], "cluster", "status", file)
