@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 MARK = "RAYOPT_TEST_HEAD"
-START_S = 60
+START_S = 240
 
 
 class Head:

@@ -11,7 +11,8 @@ from rayopt.cluster.submission import Submission
 from rayopt.errors import RayoptError, WorkError
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")
-LEAST_S, SHARE = 0.2, 20  # a long log is asked for less often: asking takes a twentieth of the time at most
+LEAST_S, MOST_S, SHARE = 0.2, 1.0, 20
+LONG_BYTES = 256 << 10  # a longer log is asked for less often: asking takes a twentieth of the time at most
 BETWEEN_TRIES_S = 1.0
 PATIENCE_S = 600.0
 
@@ -59,7 +60,12 @@ class Following:
                 self._lost = None
             if now.is_over:
                 return now
-            self.sleep(max(LEAST_S, SHARE * (self.clock() - began)))
+            self.sleep(self._pause_s(self.clock() - began))
+
+    def _pause_s(self, took_s: float) -> float:
+        """How long to wait after questions that took so long: a busy machine is slow with a short log too."""
+        pause_s = max(LEAST_S, SHARE * took_s)
+        return pause_s if self._seen > LONG_BYTES else min(MOST_S, pause_s)
 
     def _pass_on(self, log: bytes, is_all: bool) -> None:
         new = self._decoder.decode(log[self._seen :], is_all)

@@ -191,6 +191,11 @@ def _settings() -> dict[str, str]:
     return wanted
 
 
+def name_of(storage: Path) -> str:
+    """What Ray calls the trainings whose checkpoints lie there: the run's name is its folder's."""
+    return "-".join(storage.parts[-2:]).strip("/")
+
+
 def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
     from ray.data import DataContext
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -213,7 +218,7 @@ def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
         torch_config=TorchConfig(backend=shape.backend),
         scaling_config=ScalingConfig(num_workers=shape.workers, use_gpu=shape.has_gpu, resources_per_worker=resources),
         run_config=RunConfig(  # type: ignore[arg-type]
-            name="ray-train",
+            name=name_of(storage),
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=LIVES, controller_failure_limit=LIVES),
             callbacks=callbacks,

@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,15 @@ def _lines_of(path: str | None) -> list[str]:
     return []
 
 
+def namer(flight: Flight) -> Callable[[Any], str]:
+    """What names Tune's trials: the search's name and the id that the trial has in its run folder."""
+
+    def name(trial: Any) -> str:
+        return f"{flight.name}-{flight.id_of(trial.config['params'])}"
+
+    return name
+
+
 def _tuner(flight: Flight, halt: threading.Event, folder: str, deadline_s: float | None) -> Any:
     referee = ray.remote(Referee).options(num_cpus=0).remote(flight.rule())
     given = {"evaluate": flight.evaluate, "referee": referee, "early": flight.early, "deadline_s": deadline_s}
@@ -195,9 +204,11 @@ def _tuner(flight: Flight, halt: threading.Event, folder: str, deadline_s: float
             num_samples=-1,
             max_concurrent_trials=parallel,
             reuse_actors=True,
+            trial_name_creator=namer(flight),
+            trial_dirname_creator=namer(flight),
         ),
         run_config=RunConfig(
-            name=f"trials-{secrets.token_hex(4)}",
+            name=f"{flight.name}-{secrets.token_hex(4)}",  # it begins anew with every driver
             storage_path=folder,
             verbose=0,
             failure_config=FailureConfig(max_failures=TRIES - 1),

@@ -119,12 +119,22 @@ def _tuner(mailbox: Any, count: int, folder: str) -> Any:
         def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             mailbox.lost.remote(trial.config["worker"])
 
+    def name(trial: Any) -> str:
+        return f"search-{trial.config['worker'].replace(' ', '-')}"
+
     serve = tune.with_resources(tune.with_parameters(_serve, mailbox=mailbox), {"CPU": 1})
     return Tuner(
         serve,
-        tune_config=TuneConfig(search_alg=Numbers(), num_samples=count, max_concurrent_trials=count, reuse_actors=True),
+        tune_config=TuneConfig(
+            search_alg=Numbers(),
+            num_samples=count,
+            max_concurrent_trials=count,
+            reuse_actors=True,
+            trial_name_creator=name,
+            trial_dirname_creator=name,
+        ),
         run_config=RunConfig(
-            name=f"search-{secrets.token_hex(4)}",
+            name=f"search-{secrets.token_hex(4)}",  # no run's: it serves one search after another
             storage_path=folder,
             verbose=0,
             failure_config=FailureConfig(max_failures=-1),

@@ -47,7 +47,10 @@ class Watch(Protocol):
 
 @dataclass
 class Flight:
-    """The trials of one search as a host is given them. `evaluate` is sent to where they run, and never raises."""
+    """The trials of one search as a host is given them. `evaluate` is sent to where they run, and never raises.
+
+    name: the search's; id_of: by what a trial is known. Both are for who watches the host.
+    """
 
     asking: Asking
     evaluate: Evaluate
@@ -55,6 +58,8 @@ class Flight:
     watch: Watch
     early: Early | None = None
     cpus: int = 1
+    name: str = "search"
+    id_of: Callable[[Params], str] = key_of
     error: Exception | None = None
     _began: dict[str, float] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)

@@ -120,7 +120,7 @@ class Trials:
             desk.open_trials is not None,
             early.metric if early else None,
         )
-        flight = Flight(self._asking, evaluate, job["parallel"], self, early)
+        flight = Flight(self._asking, evaluate, job["parallel"], self, early, name=job["name"], id_of=trial_id)
         try:
             host.run(flight)
         finally:

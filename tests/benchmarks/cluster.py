@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from tests.hosts import tracing
-from tests.hosts.clusters import prepare, rayopt
+from tests.hosts.clusters import prepare, rayopt, up
 from tests.hosts.ports import KNOCKS, knock, table
 from tests.hosts.tracing import CLIENT, HEAD, RAYLET, Submitted, Trace, begun, kill, traces, write_job
 from tests.hosts.world import World
@@ -56,12 +56,6 @@ def noticed(world: World, file: Path, name: str, limit_s: float) -> subprocess.P
     return watch
 
 
-def up(world: World, file: Path) -> None:
-    done = rayopt(world["client"], "cluster", "up", file)
-    assert done.returncode == 0, done.stderr
-    print(done.stdout.strip(), flush=True)
-
-
 def notice(world: World, file: Path) -> None:
     watch = noticed(world, file, "two", SILENCE_S + 15)
     world.cut("two")
@@ -75,7 +69,7 @@ def notice(world: World, file: Path) -> None:
     world.cut("two")
     print(f"a link cut for good: dead after {watch.communicate()[0].strip()} s", flush=True)
     world.mend("two")
-    up(world, file)
+    print(up(world, file).strip(), flush=True)
     began = time.monotonic()
     rayopt(world["client"], "cluster", "down", file, "--yes")
     print(f"down: {time.monotonic() - began:.1f} s", flush=True)
@@ -210,7 +204,7 @@ def on_hosts(part: Callable[[World, Path], None]) -> None:
     with tempfile.TemporaryDirectory() as place, World(Path(place)) as world:
         print(f"hosts: {time.monotonic() - began:.1f} s", flush=True)
         file = prepare(world)
-        up(world, file)
+        print(up(world, file).strip(), flush=True)
         part(world, file)
 
 

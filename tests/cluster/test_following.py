@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayopt.cluster.following import Following, LostError
+from rayopt.cluster.following import LONG_BYTES, MOST_S, SHARE, Following, LostError
 from rayopt.cluster.submission import Submission
 from rayopt.errors import WorkError, input_error
 
@@ -61,6 +61,20 @@ def test_every_byte_comes_once_wherever_the_log_and_the_line_are_cut(
     cluster = Cluster(parts, state("SUCCEEDED", 0), lost)
     assert cluster.follow().code == 0
     assert "".join(cluster.out) == text
+
+
+@pytest.mark.parametrize(("size", "share"), [(100, 1 / 2), (LONG_BYTES + 1, 1 / SHARE)])
+def test_a_long_log_is_asked_for_less_often_and_a_short_one_is_not(size: int, share: float) -> None:
+    cluster = Cluster([b"x" * size, *[b"y"] * 100], state("SUCCEEDED", 0))
+    answer = cluster.log
+
+    def slow_log() -> bytes:
+        cluster.now += MOST_S
+        return answer()
+
+    cluster.log = slow_log  # type: ignore[method-assign]
+    cluster.follow()
+    assert cluster.asked * MOST_S / cluster.now == pytest.approx(share, rel=0.05)
 
 
 def test_a_lost_line_is_told_of_once_and_made_again() -> None:

@@ -1,11 +1,12 @@
 """The manifests for KubeRay and the image: fields that its API has, and versions, images and settings that agree.
 
-Fields are those of KubeRay's API reference for ray.io/v1 (v1.6): RayClusterSpec, HeadGroupSpec, WorkerGroupSpec,
-AuthOptions, RayJobSpec; containers are Kubernetes' own.
+kuberay.json beside this file has the names of fields as KubeRay's API reference for ray.io/v1 lists them, with the
+commit that they were taken from; containers are Kubernetes' own.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,10 @@ from rayopt.cluster.commands import HEALTH
 
 ROOT = Path(__file__).parent.parent.parent
 KUBERNETES = ROOT / "cluster" / "kubernetes"
-CLUSTER_FIELDS = {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
-HEAD_FIELDS = {"rayStartParams", "template"}
-WORKER_FIELDS = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
-JOB_FIELDS = {
-    "entrypoint", "submissionMode", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
-    "rayClusterSpec",
-}  # fmt: skip
+API = {
+    name: set(fields)
+    for name, fields in json.loads(Path(__file__).with_name("kuberay.json").read_text())["fields"].items()
+}
 CONTAINER_FIELDS = {"name", "image", "env", "ports", "resources"}
 
 
@@ -52,15 +50,16 @@ def test_kinds_are_kuberay_s() -> None:
         manifest = load(name)
         assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", kind)
         assert set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
-    assert set(load("rayjob.yaml")["spec"]) == JOB_FIELDS
+    assert set(load("rayjob.yaml")["spec"]) <= API["RayJobSpec"]
 
 
 @pytest.mark.parametrize("spec", specs(), ids=["cluster", "job"])
 def test_fields_are_those_of_the_api(spec: dict[str, Any]) -> None:
-    assert set(spec) == CLUSTER_FIELDS
-    assert set(spec["headGroupSpec"]) == HEAD_FIELDS
+    assert set(spec) <= API["RayClusterSpec"]
+    assert set(spec["authOptions"]) <= API["AuthOptions"]
+    assert set(spec["headGroupSpec"]) <= API["HeadGroupSpec"]
     for group in spec["workerGroupSpecs"]:
-        assert set(group) == WORKER_FIELDS
+        assert set(group) <= API["WorkerGroupSpec"]
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     for container in containers(spec):
         assert set(container) <= CONTAINER_FIELDS
@@ -84,6 +83,30 @@ def test_versions_and_settings_are_ours(spec: dict[str, Any]) -> None:
         assert container["image"].endswith(f"/rayopt:{version[1]}")
         assert container["resources"]["requests"] == container["resources"]["limits"]
         assert {one["name"]: one["value"] for one in container["env"]} == HEALTH
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+@pytest.mark.parametrize("spec", specs(), ids=["cluster", "job"])
+def test_pods_are_as_many_and_as_large_as_the_machines_of_a_cloud(spec: dict[str, Any], cloud: str) -> None:
+    """Ray takes a pod's CPUs from its limits, as it takes a machine's from `resources:`."""
+    types = yaml.safe_load((ROOT / "cluster" / f"{cloud}.yaml").read_text())["available_node_types"]
+    (workers,) = spec["workerGroupSpecs"]
+    for group, machine in ((spec["headGroupSpec"], types["head"]), (workers, types["worker"])):
+        (container,) = group["template"]["spec"]["containers"]
+        assert int(container["resources"]["limits"]["cpu"]) == machine["resources"]["CPU"]
+        assert "num-cpus" not in group["rayStartParams"]
+    replicas = types["worker"]["min_workers"], types["worker"]["max_workers"]
+    assert (workers["minReplicas"], workers["maxReplicas"]) == replicas
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["cluster", "job"])
+def test_pods_have_the_ports_of_our_hosts(spec: dict[str, Any]) -> None:
+    (command,) = yaml.safe_load((ROOT / "cluster" / "onprem.yaml").read_text())["head_start_ray_commands"]
+    ours = {option: int(port) for option, port in re.findall(r"--((?:[a-z]+-)*port)=(\d+)", command)}
+    (container,) = spec["headGroupSpec"]["template"]["spec"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    names = {"gcs-server": "port", "dashboard": "dashboard-port", "metrics": "metrics-export-port"}
+    assert ports == {name: ours[option] for name, option in names.items()}
 
 
 def test_the_image_has_our_ray_and_our_python() -> None:

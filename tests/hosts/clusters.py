@@ -14,6 +14,7 @@ from tests.hosts.world import REPOSITORY, Host, World
 RAYOPT = (f"{sys.prefix}/bin/python", "-c", "from rayopt.cli import main; main()")
 FILE = Path("onprem.yaml")
 TOKEN = Path(".rayopt/clusters/rayopt-onprem.token")
+UPS = 6
 CPUS = 2  # that a host says it has, so that the tests are the same on every machine
 
 
@@ -40,6 +41,15 @@ def prepare(world: World, workers: tuple[str, ...] = ("one", "two")) -> Path:
 def rayopt(host: Host, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a command of rayopt on a host, in the checkout; its exit code is for the test to judge."""
     return host.run([*RAYOPT, *words], check=False, where=REPOSITORY, **{"timeout": 600, **options})
+
+
+def up(world: World, file: Path) -> str:
+    """What `cluster up` says once all nodes are there; Ray gives a node 30 s to start, which a busy machine exceeds."""
+    for _ in range(UPS):
+        done = rayopt(world["client"], "cluster", "up", file)
+        if done.returncode == 0:
+            return done.stdout
+    raise AssertionError(f"{done.stdout}\n{done.stderr}")
 
 
 @dataclass(frozen=True)

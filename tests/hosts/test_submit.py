@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.clusters import CPUS, RAYOPT, prepare, ran, rayopt
+from tests.hosts.clusters import CPUS, RAYOPT, prepare, ran, rayopt, up
 from tests.hosts.tracing import CLIENT, HEAD, RAYLET, STEPS, WAIT_S, Submitted, begun, kill, traces, until, write_job
 from tests.hosts.world import REPOSITORY, World
 
@@ -29,11 +29,6 @@ def file(world: World) -> Path:
     path = prepare(world)
     up(world, path)
     return path
-
-
-def up(world: World, file: Path) -> None:
-    done = rayopt(world["client"], "cluster", "up", file)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture

@@ -8,17 +8,19 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rayopt import api
 from rayopt.errors import InputError
-from rayopt.onray.searcher import OUTCOME, STEP, VALUE, OnTune, Proposals, Referee
+from rayopt.onray.searcher import OUTCOME, STEP, VALUE, OnTune, Proposals, Referee, namer
 from rayopt.search.asking import Asking
 from rayopt.search.history import History
 from rayopt.search.hosts import Early, Flight
 from rayopt.search.rungs import Halving
+from rayopt.searching.trial import trial_id
 
 PROGRAM = str(Path(sys.executable).parent / "rayopt")
 
@@ -46,6 +48,13 @@ def flight(count: int, history: History | None = None, early: Early | None = Non
     heard = Heard()
     asking = Asking(lambda seen, pending: {"x": next(asked)}, history or History(), count)
     return Flight(asking, lambda params, measured: {}, 2, heard, early), heard
+
+
+def test_trials_are_named_by_their_search_and_their_id() -> None:
+    one, _ = flight(1)
+    one.name, one.id_of = "widths", trial_id
+    trial = SimpleNamespace(config={"params": {"x": 3}}, trial_id="ab12_00001")
+    assert namer(one)(trial) == f"widths-{trial_id({'x': 3})}"
 
 
 def test_the_searcher_asks_tells_and_ends() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from rayopt import DistributedTrainer, InputError, WorkError
 from rayopt.onray import kept
-from rayopt.onray.group import Shape
+from rayopt.onray.group import Shape, name_of
 from rayopt.onray.nodes import Node
 from rayopt.onray.parcel import culprit
 from rayopt.onray.train import RayTrain
@@ -146,6 +146,11 @@ def test_what_cannot_be_sent_to_workers_is_named(tmp_path: Path) -> None:
 def test_what_raises_in_one_worker_is_told_while_the_other_waits_for_it(tmp_path: Path) -> None:
     with pytest.raises(WorkError, match=r"ValueError: row 7 is broken \(in worker 1\)"):
         run(Facts(faulty=1), tmp_path)
+
+
+def test_a_training_is_named_by_its_run() -> None:
+    assert name_of(Path("/home/me/runs/digits/checkpoints")) == "digits-checkpoints"
+    assert "/" not in name_of(Path("/"))
 
 
 def test_workers_with_a_gpu_exchange_by_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
