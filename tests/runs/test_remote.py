@@ -6,17 +6,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
 
 from rayopt import api
 from rayopt.cli.commands import cli
+from rayopt.cluster.submission import out_of
 from rayopt.errors import InputError, WorkError
 from rayopt.runs import remote
 from rayopt.runs.remote import RemoteFolder, is_address
-from tests.store import Store
+from tests.store import Fault, Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
@@ -45,7 +46,7 @@ def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     server.breaks = lambda method, path: False
     bucket = boto3.resource("s3", endpoint_url=server.url).create_bucket(Bucket="results")
     yield server
-    server.breaks = lambda method, path: False
+    server.breaks, server.fault = lambda method, path: False, "400"
     bucket.objects.all().delete()
     bucket.delete()
 
@@ -117,11 +118,12 @@ def test_a_store_that_fails_in_the_middle_costs_nothing_that_was_finished(
     assert summary == json.loads(there["summary.json"])
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_whatever_request_fails_nothing_is_half_there(store: Store, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("fault", "seed"), [("400", 0), ("400", 1), ("400", 2), ("503", 3), ("reset", 4), ("half", 5)])
+def test_whatever_request_fails_nothing_is_half_there(store: Store, tmp_path: Path, fault: Fault, seed: int) -> None:
     import random
 
     chance = random.Random(seed)
+    store.fault = fault
     store.breaks = lambda method, path: method != "GET" and chance.random() < 0.15
     content = {"plan.json": b"p" * 10, "artifacts/a/model.onnx": bytes(6 << 20), "summary.json": b"{}"}
     for _ in range(8):
@@ -139,6 +141,40 @@ def test_whatever_request_fails_nothing_is_half_there(store: Store, tmp_path: Pa
         assert all(content[name] == text for name, text in there.items())
         if "summary.json" in there:
             assert there == content
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_what_does_not_come_whole_is_not_taken_for_a_run(store: Store, tmp_path: Path, fault: Fault) -> None:
+    model = bytes(range(256)) * (12 << 10)
+    folder = RemoteFolder(URI)
+    with folder.kept(), folder.mirrored():
+        (folder.work / "model.onnx").write_bytes(model)
+        (folder.work / "summary.json").write_text("{}")
+    store.fault = fault
+    store.breaks = lambda method, path: method == "GET" and path.endswith("model.onnx")
+    with pytest.raises(InputError, match="cannot be used"):
+        folder.bring_to(tmp_path / "home")
+    store.breaks = lambda method, path: False
+    folder.bring_to(tmp_path / "home")
+    assert (tmp_path / "home" / "model.onnx").read_bytes() == model
+
+
+def test_a_store_that_is_busy_for_a_moment_is_asked_again(store: Store, small_job: Callable[..., Path]) -> None:
+    refused = iter(range(2))
+    store.fault = "503"
+    store.breaks = lambda method, path: method == "PUT" and "summary" in path and next(refused, None) is not None
+    summary = run(small_job())
+    assert json.loads(kept(store)["summary.json"]) == summary
+    assert next(refused, None) is None
+
+
+def test_gs_is_googles_own_filesystem_and_nfs_a_folder(small_job: Callable[..., Path], tmp_path: Path) -> None:
+    fs, root = remote._opened("gs://results/mine/")
+    assert (fs.type_name, root) == ("gcs", "results/mine")
+    mounted = tmp_path / "nfs" / "results"
+    summary = api.run(small_job(), str(mounted), address="inprocess")
+    assert json.loads((mounted / "summary.json").read_text()) == summary
+    assert out_of("small", str(mounted)) == str(mounted)  # a submitted job's is no other
 
 
 def test_one_that_was_taken_for_dead_writes_no_more(
