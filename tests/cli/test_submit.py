@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -225,6 +226,22 @@ def test_a_line_that_is_cut_is_taken_up_again(ray_head: Head, job_doing: Callabl
     assert "candidates measured" in out
 
 
+def test_a_token_that_is_changed_is_said_and_the_job_goes_on(
+    ray_head: Head, job_doing: Callable[..., Path], told: Path
+) -> None:
+    job = job_doing(waiting_for(told), name="changed")
+    with relay(ray_head) as line:
+        process = client("submit", job, "--address", line.address, "--token-file", ray_head.token_file)
+        until((told / "there").exists, "the job has not begun")
+        line.replaces = ray_head.token.encode(), b"f" * len(ray_head.token)
+        _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 2
+    assert "asks for another token: this one is wrong or no longer good" in err
+    assert re.search(r"^changed-\w+: running$", rayopt("jobs", "status", "changed", *ray_head.options).stdout, re.M)
+    (told / "go").touch()
+    rayopt("jobs", "logs", "changed", "--follow", *ray_head.options)
+
+
 def test_interrupts_leave_the_job_and_stop_ends_it(ray_head: Head, job_doing: Callable[..., Path], told: Path) -> None:
     job = job_doing(waiting_for(told), name="stopped")
     process = client("submit", job, *ray_head.options)
@@ -416,7 +433,10 @@ def test_twenty_at_once_none_lost_none_doubled(ray_head: Head, tmp_path: Path, m
 
 
 class Relay:
-    """A port of its own that passes everything on to the head's dashboard, until it is cut."""
+    """A port of its own that passes everything on to the head's dashboard, until it is cut.
+
+    replaces: what is passed on otherwise than it came, as long as it was.
+    """
 
     def __init__(self, to: str) -> None:
         self._to = ("127.0.0.1", int(to.rpartition(":")[2]))
@@ -424,6 +444,7 @@ class Relay:
         self.address = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self._open: set[socket.socket] = set()
         self._is_cut = False
+        self.replaces = (b"", b"")
         threading.Thread(target=self._serve, daemon=True).start()
 
     def cut(self) -> None:
@@ -455,7 +476,7 @@ class Relay:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while block := source.recv(1 << 16):
-                target.sendall(block)
+                target.sendall(block.replace(*self.replaces) if self.replaces[0] else block)
         except OSError:
             pass
         for one in (source, target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_a_host_key_that_has_changed_is_refused(world: World, file: Path) -> Non
     client.write(".ssh/known_hosts", known)
     assert probed.returncode == 1
     assert f"{one}: its host key has changed; if that is right, run ssh-keygen -R {one}" in probed.stdout
+
+
+def test_another_python_is_refused(world: World, file: Path) -> None:
+    """The head says that its Python is another one: there is but one on the machine that the hosts are made of."""
+    head = world["head"]
+    head.write("other/sitecustomize.py", "import platform\nplatform.python_version = lambda: '3.9.2'\n")
+    head.write(".bashrc", f"{head.read('.bashrc')}export PYTHONPATH=$HOME/other:$PYTHONPATH\n")
+    done = rayopt(world["client"], "cluster", "up", file)
+    assert done.returncode == 1
+    assert f"{head.address}: has Python 3.9.2 (here {platform.python_version()})" in done.stderr
+    assert not head.processes()
+    assert not world["one"].processes()
 
 
 def test_what_cannot_be_used_is_named_and_the_rest_is_started(world: World, file: Path) -> None:

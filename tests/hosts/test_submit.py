@@ -107,6 +107,16 @@ def test_a_workers_cable_is_out_for_20_s(world: World, file: Path, submitted: Su
     ended(submitted, again_at_most=2 * CPUS)
 
 
+def test_the_disk_of_a_worker_fills(world: World, file: Path, submitted: Submitted) -> None:
+    """What Ray keeps of itself lies there: its logs, and what does not fit into memory."""
+    submitted.until_all_work()
+    two = world["two"]
+    full = "mount -o remount,size=$(($(du -sk /tmp | cut -f1) + 512))k /tmp; cat /dev/zero > /tmp/full"
+    assert "No space left" in two.run(["sh", "-c", full], check=False).stderr
+    ended(submitted, again_at_most=CPUS)
+    two.run(["sh", "-c", "rm /tmp/full; mount -o remount,size=50% /tmp"])
+
+
 def test_a_raylet_is_killed(world: World, file: Path, submitted: Submitted) -> None:
     submitted.until_all_work()
     kill(world["two"], RAYLET)
