@@ -57,6 +57,11 @@ class Head:
         self._wait()
 
     @property
+    def pid(self) -> int:
+        """The process that all others of it have come of."""
+        return self._process.pid
+
+    @property
     def options(self) -> list[str]:
         """How a command is told of it."""
         return ["--address", self.address, "--token-file", str(self.token_file)]

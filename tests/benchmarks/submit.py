@@ -7,6 +7,7 @@ python tests/benchmarks/submit.py soak [SECONDS]          small jobs one after a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from tests.head import MARK, Head
+from tests.head import Head
 
 PROGRAM = str(Path(sys.executable).with_name("rayopt"))
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -239,7 +240,7 @@ def soak(here: Place, seconds: int = 600) -> bool:
             assert running is None or running.returncode == 0, running.communicate()
             running = here.start(here.ours(f"small-{count}", "--set", f"seed={1000 + count}"))
             count += 1
-        for part, size in sizes(here.head.mark).items():
+        for part, size in sizes(here.head.pid).items():
             samples[part].append((now, size / (1 << 20)))
         time.sleep(SAMPLE_S)
     for process in (running, driver):
@@ -270,17 +271,15 @@ def told(samples: dict[str, list[tuple[float, float]]], seconds: int) -> bool:
     return True
 
 
-def sizes(mark: str) -> dict[str, float]:
-    """Resident bytes of what belongs to a head, by part."""
+def sizes(head: int) -> dict[str, float]:
+    """Resident bytes of what has come of a process, by part."""
     found: dict[str, float] = defaultdict(float)
-    for process in psutil.process_iter():
-        try:
+    for process in psutil.Process(head).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             words = " ".join(process.cmdline())
             part = next((part for part, pattern in PARTS.items() if re.search(pattern, words)), None)
-            if part is not None and process.environ().get(MARK) == mark:
+            if part is not None:
                 found[part] += process.memory_info().rss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
     return dict(found)
 
 
