@@ -17,7 +17,7 @@ from rayopt.cluster.files import ClusterFile
 from rayopt.cluster.probe import probe
 from rayopt.cluster.starting import Up
 from rayopt.cluster.state import known_state, read_state
-from rayopt.cluster.stopping import down, running_on
+from rayopt.cluster.stopping import Use, down, use_of
 from rayopt.cluster.token import token_of
 from rayopt.cluster.tunnel import open_tunnel
 from rayopt.cluster.watching import look
@@ -81,12 +81,8 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
     if started is None:
         click.echo(f"{cluster.name}: was not started from here; there is nothing to end")
         return True
-    running = [] if yes else running_on(cluster)
-    if running:
-        say(f"{cluster.name}: {len(running)} running:{_listed(running)}")
-        if not sys.stdin.isatty():
-            raise input_error(cluster.name, "something runs on the cluster", "give --yes to end it all the same")
-        click.confirm("End it all the same?", abort=True, err=True)
+    if not yes:
+        _ask_first(cluster, use_of(cluster, started), say)
     if cluster.provider == "local":
         done = down(cluster, started)
     else:
@@ -98,6 +94,21 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
     for trouble in done.troubles:
         click.echo(f"not ended: {trouble}", err=True)
     return not done.troubles
+
+
+def _ask_first(cluster: ClusterFile, use: Use, say: Callable[[str], None]) -> None:
+    """Nothing that runs, or may run, is ended without a word."""
+    if use.running:
+        problem = "something runs on the cluster"
+        say(f"{cluster.name}: {len(use.running)} running:{_listed(use.running)}")
+    elif use.unknown:
+        problem = f"Ray runs on the cluster, and what runs on it cannot be seen ({use.unknown})"
+        say(f"{cluster.name}: {problem}")
+    else:
+        return
+    if not sys.stdin.isatty():
+        raise input_error(cluster.name, problem, "give --yes to end it all the same")
+    click.confirm("End it all the same?", abort=True, err=True)
 
 
 def show_dashboard(cluster: ClusterFile, port: int | None) -> None:

@@ -48,20 +48,21 @@ def setup_commands(cluster: ClusterFile, *, head: bool) -> tuple[str, ...]:
     return tuple(one for key in ("initialization_commands", "setup_commands", own) for one in cluster.commands(key))
 
 
-def token_place(cluster: ClusterFile) -> str:
-    """Where a host keeps the cluster's token."""
-    return f"~/.rayopt/clusters/{cluster.name}.token"
+def token_place(cluster: ClusterFile, mark: str) -> str:
+    """Where a host keeps the cluster's token; another client's cluster of that name has its own there."""
+    return f"~/.rayopt/clusters/{cluster.name}.{mark}.token"
 
 
 def environment(cluster: ClusterFile, mark: str, tls: bool) -> dict[str, str]:
     """What every process of a cluster that rayopt starts has in its environment, as words of the shell."""
     return {
         on_host.MARK: mark,
+        on_host.NAME: cluster.name,
         "SPT_NOENV": "1",  # titles of processes leave their environment, and so the mark, alone
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": token_place(cluster).replace("~", '"$HOME"', 1),
+        "RAY_AUTH_TOKEN_PATH": token_place(cluster, mark).replace("~", '"$HOME"', 1),
         **HEALTH,
-        **(tls_environment(cluster) if tls else {}),
+        **(tls_environment(cluster, mark) if tls else {}),
     }
 
 

@@ -68,9 +68,10 @@ def test_commands_see_the_mark_the_token_and_the_head(tmp_path: Path, monkeypatc
         check=True,
     )
     seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    assert seen[on_host.MARK] == "abc"
+    assert (seen[on_host.MARK], seen[on_host.NAME]) == ("abc", "mine")
     assert seen["RAY_HEAD_IP"] == "10.0.0.1"
-    assert (seen["RAY_AUTH_MODE"], seen["RAY_AUTH_TOKEN_PATH"]) == ("token", f"{tmp_path}/.rayopt/clusters/mine.token")
+    token = f"{tmp_path}/.rayopt/clusters/mine.abc.token"
+    assert (seen["RAY_AUTH_MODE"], seen["RAY_AUTH_TOKEN_PATH"]) == ("token", token)
     assert {name: seen[name] for name in HEALTH} == HEALTH
     assert seen["MORE"] == "1"
     assert "RAY_ADDRESS" not in seen
