@@ -101,9 +101,19 @@ def jobs_fetch(
         found = line.jobs.find(id)
         if not found.out:
             raise input_error(found.id, "was not submitted by rayopt", "see `rayopt jobs list`")
-        target = out or Path("runs") / found.name
+        target = out or Path("runs") / _folder_name(found)
         _from_head(line, found, target, overwrite)
         click.echo(target)
+
+
+def _folder_name(found: Submission) -> str:
+    """The job's name, which is what the cluster says: any folder of this machine may be named there."""
+    from rayopt.cluster.submission import SAFE
+
+    if not SAFE.fullmatch(found.name):
+        problem = f"has a name that no folder is made of: {found.name!r}"
+        raise input_error(found.id, problem, "say where it goes with --out")
+    return found.name
 
 
 def _from_head(line: Line, found: Submission, target: Path, overwrite: bool) -> None:

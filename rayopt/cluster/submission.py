@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rayopt.errors import WorkError
+from rayopt.runs.files import is_inside
 
 ENDED = frozenset(("SUCCEEDED", "FAILED", "STOPPED"))
 RUNS = "~/.rayopt/runs"  # on the head: a run is found again by its name
@@ -136,12 +137,6 @@ def manifest(log: str) -> tuple[str, list[SentFile]] | None:
     if len(set(names)) < len(names) or above & set(names):
         raise WorkError("the cluster offers two files of one name")
     return str(folder), files
-
-
-def is_inside(name: str) -> bool:
-    """Whether a relative name stays below the folder that it is put into, on any system."""
-    parts = name.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and not set("\\\0:") & set(name) and len(name) < 1000
 
 
 def _quoted(word: str) -> str:

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayopt.cluster.fetching import fetch
-from rayopt.cluster.submission import MANIFEST, SentFile, command, entrypoint, is_inside, manifest, new_id
+from rayopt.cluster.submission import MANIFEST, SentFile, command, entrypoint, manifest, new_id
 from rayopt.errors import InputError, WorkError
+from rayopt.runs.files import is_inside
 
 
 def test_the_shell_gives_each_word_as_it_was() -> None:
