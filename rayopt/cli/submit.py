@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,10 +133,26 @@ def _refuse_out(out: str | None) -> None:
 
 def _refuse_leaks(loaded: Loaded, wished: Wish) -> None:
     """Everybody on the cluster can read what is submitted."""
-    from rayopt.cluster.secrets import leaks
+    from rayopt.cluster.secrets import leaks, leaks_in
 
     texts = {str(loaded.document.source): loaded.text, "--out": wished.out or ""}
     faults = leaks(texts | {f"--set {text.partition('=')[0]}": text for text in wished.assignments})
+    faults += leaks_in(loaded.document.data, loaded.document.place)
+    if faults:
+        raise InputError(faults)
+
+
+def _refuse_leaks_of(paths: Iterable[Path]) -> None:
+    """The job files that a job names travel with it, and everybody on the cluster can read them as well."""
+    from rayopt.cluster.packing import plain
+    from rayopt.cluster.secrets import leaks, leaks_in
+    from rayopt.yamltext import place_of
+
+    faults = []
+    for path in paths:
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            faults += leaks({str(path): path.read_text(encoding="utf-8", errors="replace")})
+            faults += leaks_in(plain(path), partial(place_of, str(path), None))
     if faults:
         raise InputError(faults)
 
@@ -146,6 +164,7 @@ def _package(job: Path, loaded: Loaded, wished: Wish) -> Package:
     if not root.is_dir() or not job.resolve().is_relative_to(root):
         raise input_error(f"--working-dir {root}", f"does not hold {job}", "give a folder that the job file lies in")
     named = named_in(loaded.document.data, loaded.document.folder, root, str(job))
+    _refuse_leaks_of([root / name for name in named])
     package = collect(root, [*named, str(job.resolve().relative_to(root))])
     for secret in package.secrets:
         _say(f"{secret} stays here: it looks like a secret")

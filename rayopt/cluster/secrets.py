@@ -15,13 +15,14 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from rayopt.errors import Fault, InputError, input_error
 from rayopt.runs.hidden import MIN_LENGTH, hidden_values, places, redact
+from rayopt.yamltext import Location
 
 SETUP = "rayopt.cluster.secrets.setup"  # Ray calls it in every worker process of a job
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -29,6 +30,9 @@ SECRET_NAME = re.compile(
     r"(?i).*(token|secret|passw(or)?d|passphrase|credential|api_?key|access_?key|private_?key|connection_?string).*"
 )
 NO_SECRETS = re.compile(r"(?i).*(_file|_path|_url|_uri|_mode|_name|_id|_limit|_count)|tokenizers_.*|.*max_tokens")
+FIELD = re.compile(  # of a job, which has fields such as `tokenizer` and `max_tokens` as well
+    r"(?i)(.*_)?(token|secret|passw(or)?d|passphrase|credentials?|api_?key|access_?key|private_?key|connection_?string)"
+)
 IN_TEXT = (
     (re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@"), "an address with a password in it"),
     (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
@@ -170,6 +174,21 @@ def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> 
         found += [f"the value of your ${name}" for name, value in own.items() if value in text]
         faults += [Fault(place, f"holds {what}", REMEDY) for what in found]
     return faults
+
+
+def leaks_in(data: Any, place: Callable[[Location], str], at: Location = ()) -> list[Fault]:
+    """A fault for each text that a mapping has under the name of a secret, such as `password:`; paths are none."""
+    inner = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
+    faults = []
+    for key, value in inner:
+        if isinstance(key, str) and FIELD.fullmatch(key) and _may_be_secret(value):
+            faults.append(Fault(place((*at, key)), "looks like a secret", REMEDY))
+        faults += leaks_in(value, place, (*at, key))
+    return faults
+
+
+def _may_be_secret(value: Any) -> bool:
+    return isinstance(value, str) and len(value) >= MIN_LENGTH and not value.startswith(("/", "~/"))
 
 
 def is_secret_name(name: str) -> bool:

@@ -19,6 +19,7 @@ from rayopt.cluster.commands import (
     plain,
     program,
     setting_up,
+    setup_commands,
     start_commands,
     starting,
 )
@@ -29,7 +30,8 @@ from rayopt.cluster.ssh import Remote
 
 def cluster(tmp_path: Path, more: str = "", head: str = "10.0.0.1") -> ClusterFile:
     path = tmp_path / "cluster.yaml"
-    path.write_text(f"cluster_name: mine\nprovider: {{type: local, head_ip: {head}, worker_ips: [10.0.0.2]}}\n{more}")
+    workers = "" if head == "127.0.0.1" else "10.0.0.2"
+    path.write_text(f"cluster_name: mine\nprovider: {{type: local, head_ip: {head}, worker_ips: [{workers}]}}\n{more}")
     return read_cluster(path)
 
 
@@ -47,6 +49,12 @@ def cluster(tmp_path: Path, more: str = "", head: str = "10.0.0.1") -> ClusterFi
 )
 def test_nobody_else_s_ray_is_stopped(tmp_path: Path, given: str, kept: tuple[str, ...]) -> None:
     assert start_commands(cluster(tmp_path, f"head_start_ray_commands: {given}\n"), head=True) == kept
+
+
+def test_nobody_else_s_ray_is_stopped_by_the_set_up(tmp_path: Path) -> None:
+    given = "initialization_commands: [ray stop]\nsetup_commands: ['~/env/bin/ray stop -f; touch a', touch b]\n"
+    assert setup_commands(cluster(tmp_path, given), head=True) == ("true; touch a", "touch b")
+    assert setting_up(cluster(tmp_path, "head_setup_commands: [ray stop --force]\n"), head=True) == ""
 
 
 def test_a_file_without_commands_starts_ray_on_loopback(tmp_path: Path) -> None:

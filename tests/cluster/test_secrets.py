@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rayopt.cluster import secrets
-from rayopt.cluster.secrets import Secret, leaks, parse, written
+from rayopt.cluster.secrets import Secret, leaks, leaks_in, parse, written
 from rayopt.errors import InputError
 from rayopt.runs.hidden import VARIABLE, redact
 from rayopt.watch import log, logging_to
@@ -154,6 +154,16 @@ def test_without_secrets_nothing_is_wrapped() -> None:
     before = sys.stdout
     secrets.setup()
     assert sys.stdout is before
+
+
+def test_a_field_that_is_named_as_a_secret_is_one() -> None:
+    data = {
+        "args": {"password": VALUE, "tokenizer": "bert-base", "max_tokens": "1024000", "token": "cls"},
+        "steps": [{"aws_secret_access_key": VALUE}, {"api_key": "/run/secrets/key"}, {"api_key": None}],
+    }
+    faults = leaks_in(data, lambda at: ".".join(map(str, at)))
+    assert [fault.place for fault in faults] == ["args.password", "steps.0.aws_secret_access_key"]
+    assert VALUE not in "".join(map(str, faults))
 
 
 def test_what_looks_like_a_secret_is_found_and_not_repeated() -> None:
