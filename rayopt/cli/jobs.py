@@ -136,7 +136,7 @@ def _offered(line: Line, offer: str, found: Submission) -> tuple[str, list[SentF
     from rayopt.cluster.submission import manifest
 
     until = time.monotonic() + FETCH_WAIT_S
-    while time.monotonic() < until:
+    while True:
         now = line.jobs.status(offer)
         log = line.jobs.log(offer).decode(errors="replace")
         offered = manifest(log)
@@ -147,8 +147,9 @@ def _offered(line: Line, offer: str, found: Submission) -> tuple[str, list[SentF
             raise input_error(found.id, problem, f"see `rayopt jobs logs {found.id}`")
         if now.is_over:
             raise WorkError(f"the head does not offer the files: {log.strip() or now.message}")
+        if now.status != "RUNNING" and time.monotonic() > until:  # what runs may have much to bring, or to hash
+            raise WorkError(f"the head has not begun to offer the files within {FETCH_WAIT_S} s")
         time.sleep(0.2)
-    raise WorkError(f"the head has not offered the files within {FETCH_WAIT_S} s")
 
 
 def _when(seconds: float | None) -> str:

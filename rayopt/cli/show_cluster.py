@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -21,9 +23,10 @@ from rayopt.cluster.stopping import Use, down, use_of
 from rayopt.cluster.token import token_of
 from rayopt.cluster.tunnel import open_tunnel
 from rayopt.cluster.watching import look
-from rayopt.errors import input_error
+from rayopt.errors import WorkError, input_error
 
 GIB = 1 << 30
+LOOK_S = 5.0
 
 
 def show_probe(cluster: ClusterFile) -> bool:
@@ -119,9 +122,22 @@ def show_dashboard(cluster: ClusterFile, port: int | None) -> None:
         click.echo(f"{url}  (Ctrl-C closes it; the page asks for the token of {cluster.name}.token)")
         sys.stdout.flush()
         try:
-            signal.pause()
+            while _answers(url):
+                time.sleep(LOOK_S)
         except KeyboardInterrupt:
             click.echo("closed", err=True)
+            return
+    raise WorkError(f"{cluster.name}: nothing answers at {url} any more: the connection or the cluster has ended")
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens at the near end: ssh ends with its connection."""
+    at = urlsplit(url)
+    try:
+        socket.create_connection((at.hostname, at.port or 80), timeout=LOOK_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def show_sync(cluster: ClusterFile, check: bool, say: Callable[[str], None]) -> bool:
