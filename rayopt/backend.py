@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from rayopt.errors import RayoptError
 from rayopt.records import ONE_CPU, Need
+from rayopt.runs.hidden import redact
 
 MAX_TIMER_S = 10.0**8  # more than that a timer does not take
 
@@ -132,7 +133,7 @@ class InProcess:
             with _limited(call.need.limit_s):
                 later.value = call.function(*[_resolve(argument) for argument in call.args])
         except (Exception, SystemExit, _Late) as error:  # noqa: BLE001 - whatever a step raises ends that step only
-            return [Raised(call.id, describe(error), traceback.format_exc())]
+            return [Raised(call.id, describe(error), trace())]
         return [Returned(call.id, later.value, began, time.time())]
 
     def drain(self) -> list[Report]:
@@ -181,8 +182,14 @@ def late(limit_s: float) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as a reason: our own errors speak for themselves, others say what they are."""
+    """An exception as a reason, without secrets: our own errors speak for themselves, others say what they are."""
     if isinstance(error, RayoptError | _Late):
-        return str(error)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()  # some libraries color their messages
+        return redact(str(error))
+    said = redact(re.sub(r"\x1b\[[0-9;]*m", "", str(error)))  # some libraries color their messages
+    lines = said.strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def trace() -> str:
+    """Where the exception that is handled comes from, for the log, without secrets."""
+    return redact(traceback.format_exc())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rayopt.runs.files import disk_errors
+from rayopt.runs.hidden import redact
 
 log = logging.getLogger("rayopt")
 
@@ -117,7 +118,17 @@ class Structured(logging.Formatter):
         told["message"] = record.getMessage()
         if record.exc_info:
             told["trace"] = self.formatException(record.exc_info)
-        return json.dumps(_finite(told), default=str)
+        return redact(json.dumps(_finite(told), default=str))
+
+
+class Plain(logging.Formatter):
+    """A record as a line for people, and its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 class _File(logging.FileHandler):
@@ -139,7 +150,7 @@ def logging_to(path: Path, run: Mapping[str, str] | None = None) -> Iterator[Non
     with disk_errors(path):
         handler = _File(path, encoding="utf-8")
         structured = _File(path.with_suffix(".jsonl"), encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Plain())
     structured.setFormatter(Structured(run or {}))
     warnings = logging.StreamHandler()
     warnings.setLevel(logging.WARNING)

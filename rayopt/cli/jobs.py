@@ -101,9 +101,19 @@ def jobs_fetch(
         found = line.jobs.find(id)
         if not found.out:
             raise input_error(found.id, "was not submitted by rayopt", "see `rayopt jobs list`")
-        target = out or Path("runs") / found.name
+        target = out or Path("runs") / _folder_name(found)
         _from_head(line, found, target, overwrite)
         click.echo(target)
+
+
+def _folder_name(found: Submission) -> str:
+    """The job's name, which is what the cluster says: any folder of this machine may be named there."""
+    from rayopt.cluster.submission import SAFE
+
+    if not SAFE.fullmatch(found.name):
+        problem = f"has a name that no folder is made of: {found.name!r}"
+        raise input_error(found.id, problem, "say where it goes with --out")
+    return found.name
 
 
 def _from_head(line: Line, found: Submission, target: Path, overwrite: bool) -> None:
@@ -126,7 +136,7 @@ def _offered(line: Line, offer: str, found: Submission) -> tuple[str, list[SentF
     from rayopt.cluster.submission import manifest
 
     until = time.monotonic() + FETCH_WAIT_S
-    while time.monotonic() < until:
+    while True:
         now = line.jobs.status(offer)
         log = line.jobs.log(offer).decode(errors="replace")
         offered = manifest(log)
@@ -137,8 +147,9 @@ def _offered(line: Line, offer: str, found: Submission) -> tuple[str, list[SentF
             raise input_error(found.id, problem, f"see `rayopt jobs logs {found.id}`")
         if now.is_over:
             raise WorkError(f"the head does not offer the files: {log.strip() or now.message}")
+        if now.status != "RUNNING" and time.monotonic() > until:  # what runs may have much to bring, or to hash
+            raise WorkError(f"the head has not begun to offer the files within {FETCH_WAIT_S} s")
         time.sleep(0.2)
-    raise WorkError(f"the head has not offered the files within {FETCH_WAIT_S} s")
 
 
 def _when(seconds: float | None) -> str:

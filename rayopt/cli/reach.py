@@ -49,12 +49,14 @@ class Line:
         self._stack.close()
 
     def _open(self) -> Submissions:
+        from rayopt.cluster.token import token_of
         from rayopt.cluster.tunnel import open_tunnel
         from rayopt.onray.submit import Submissions
 
         if self.cluster is None:
             return Submissions(str(self._address), self._token)
-        return Submissions(self._stack.enter_context(open_tunnel(self.cluster)), self._token)
+        url = self._stack.enter_context(open_tunnel(self.cluster))
+        return Submissions(url, token_of(self.cluster))  # one that was started anew has another
 
 
 @contextlib.contextmanager

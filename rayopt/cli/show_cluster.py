@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -17,13 +19,14 @@ from rayopt.cluster.files import ClusterFile
 from rayopt.cluster.probe import probe
 from rayopt.cluster.starting import Up
 from rayopt.cluster.state import known_state, read_state
-from rayopt.cluster.stopping import down, running_on
+from rayopt.cluster.stopping import Use, down, use_of
 from rayopt.cluster.token import token_of
 from rayopt.cluster.tunnel import open_tunnel
 from rayopt.cluster.watching import look
-from rayopt.errors import input_error
+from rayopt.errors import WorkError, input_error
 
 GIB = 1 << 30
+LOOK_S = 5.0
 
 
 def show_probe(cluster: ClusterFile) -> bool:
@@ -81,12 +84,8 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
     if started is None:
         click.echo(f"{cluster.name}: was not started from here; there is nothing to end")
         return True
-    running = [] if yes else running_on(cluster)
-    if running:
-        say(f"{cluster.name}: {len(running)} running:{_listed(running)}")
-        if not sys.stdin.isatty():
-            raise input_error(cluster.name, "something runs on the cluster", "give --yes to end it all the same")
-        click.confirm("End it all the same?", abort=True, err=True)
+    if not yes:
+        _ask_first(cluster, use_of(cluster, started), say)
     if cluster.provider == "local":
         done = down(cluster, started)
     else:
@@ -100,6 +99,21 @@ def show_down(cluster: ClusterFile, yes: bool, say: Callable[[str], None]) -> bo
     return not done.troubles
 
 
+def _ask_first(cluster: ClusterFile, use: Use, say: Callable[[str], None]) -> None:
+    """Nothing that runs, or may run, is ended without a word."""
+    if use.running:
+        problem = "something runs on the cluster"
+        say(f"{cluster.name}: {len(use.running)} running:{_listed(use.running)}")
+    elif use.unknown:
+        problem = f"Ray runs on the cluster, and what runs on it cannot be seen ({use.unknown})"
+        say(f"{cluster.name}: {problem}")
+    else:
+        return
+    if not sys.stdin.isatty():
+        raise input_error(cluster.name, problem, "give --yes to end it all the same")
+    click.confirm("End it all the same?", abort=True, err=True)
+
+
 def show_dashboard(cluster: ClusterFile, port: int | None) -> None:
     """The address of the dashboard from here; stays until Ctrl-C."""
     known_state(cluster)
@@ -108,9 +122,22 @@ def show_dashboard(cluster: ClusterFile, port: int | None) -> None:
         click.echo(f"{url}  (Ctrl-C closes it; the page asks for the token of {cluster.name}.token)")
         sys.stdout.flush()
         try:
-            signal.pause()
+            while _answers(url):
+                time.sleep(LOOK_S)
         except KeyboardInterrupt:
             click.echo("closed", err=True)
+            return
+    raise WorkError(f"{cluster.name}: nothing answers at {url} any more: the connection or the cluster has ended")
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens at the near end: ssh ends with its connection."""
+    at = urlsplit(url)
+    try:
+        socket.create_connection((at.hostname, at.port or 80), timeout=LOOK_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def show_sync(cluster: ClusterFile, check: bool, say: Callable[[str], None]) -> bool:

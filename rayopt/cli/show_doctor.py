@@ -43,8 +43,13 @@ def show_doctor(cluster: ClusterFile | None, as_json: bool) -> bool:
             who = "others reach it" if port.open else "this host alone"
             click.echo(f"  {port.port:>5}  {port.address:<24} {port.name:<22} {who}")
     if found.firewall:
-        click.echo("\nWhat others reach asks for the token, but for the metrics. To close it to all but the cluster,")
-        click.echo("on each host:\n" + "\n".join(f"  {line}" for line in found.firewall))
+        click.echo(
+            "\nOf what others reach, a Ray that rayopt started asks for its token, but for the metrics; any other Ray"
+        )
+        click.echo(
+            "may let everybody in. To close it to all but the cluster, on each host:\n"
+            + "\n".join(f"  {line}" for line in found.firewall)
+        )
     for fault in found.faults:
         click.echo(f"fault: {fault}")
     click.echo("" if found.faults else "\nnothing to mend")

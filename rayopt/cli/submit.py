@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +66,7 @@ def submit(
         from rayopt.loading import load
 
         wished = Wish(**wish)
+        _refuse_out(wished.out)
         assignments = (*wished.assignments, *((f"name={name}",) if name else ()))
         wished = Wish(**{**wish, "assignments": assignments})
         loaded = load(job, assignments)
@@ -78,7 +81,7 @@ def submit(
 
 def follow_to_end(line: Line, id: str, as_json: bool) -> int:
     """Shows the log of a job until it ends and gives its exit code; Ctrl-C asks what is to become of it."""
-    from rayopt.cluster.following import Following
+    from rayopt.cluster.following import Following, UnknownError
 
     def write(text: str) -> None:
         click.echo(text, nl=False, err=as_json)
@@ -91,7 +94,7 @@ def follow_to_end(line: Line, id: str, as_json: bool) -> int:
         if ended_after_all is None:
             return 130
         ended = ended_after_all
-    except InputError as error:
+    except UnknownError as error:
         if following.was_lost:  # a head that was started anew has forgotten its jobs
             raise input_error(id, "the cluster knows it no longer", "submit it again: it goes on from there") from error
         raise
@@ -120,12 +123,36 @@ def _interrupted(line: Line, id: str) -> Submission | None:
     return None
 
 
+def _refuse_out(out: str | None) -> None:
+    from rayopt.cluster.submission import out_fault
+
+    if problem := out_fault(out):
+        remedy = "give an absolute path on the head, ~/..., s3://... or gs://...; `rayopt jobs fetch` brings it here"
+        raise input_error("--out", problem, remedy)
+
+
 def _refuse_leaks(loaded: Loaded, wished: Wish) -> None:
     """Everybody on the cluster can read what is submitted."""
-    from rayopt.cluster.secrets import leaks
+    from rayopt.cluster.secrets import leaks, leaks_in
 
     texts = {str(loaded.document.source): loaded.text, "--out": wished.out or ""}
     faults = leaks(texts | {f"--set {text.partition('=')[0]}": text for text in wished.assignments})
+    faults += leaks_in(loaded.document.data, loaded.document.place)
+    if faults:
+        raise InputError(faults)
+
+
+def _refuse_leaks_of(paths: Iterable[Path]) -> None:
+    """The job files that a job names travel with it, and everybody on the cluster can read them as well."""
+    from rayopt.cluster.packing import plain
+    from rayopt.cluster.secrets import leaks, leaks_in
+    from rayopt.yamltext import place_of
+
+    faults = []
+    for path in paths:
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            faults += leaks({str(path): path.read_text(encoding="utf-8", errors="replace")})
+            faults += leaks_in(plain(path), partial(place_of, str(path), None))
     if faults:
         raise InputError(faults)
 
@@ -137,6 +164,7 @@ def _package(job: Path, loaded: Loaded, wished: Wish) -> Package:
     if not root.is_dir() or not job.resolve().is_relative_to(root):
         raise input_error(f"--working-dir {root}", f"does not hold {job}", "give a folder that the job file lies in")
     named = named_in(loaded.document.data, loaded.document.folder, root, str(job))
+    _refuse_leaks_of([root / name for name in named])
     package = collect(root, [*named, str(job.resolve().relative_to(root))])
     for secret in package.secrets:
         _say(f"{secret} stays here: it looks like a secret")
@@ -167,23 +195,27 @@ def _submitted(loaded: Loaded, wished: Wish, package: Package, line: Line, targe
     job = Path(loaded.document.source).resolve().relative_to(package.root).as_posix()
     words = submission.command(python, job, out, wished.assignments, wished.overwrite)
     mark = digest([pack(package, target), list(words), environment])
-    order = submission.Order(submission.new_id(name), name, loaded.job.kind, out, words, mark)
-    running = next((one for one in line.jobs.all() if one.name == name and not one.is_over), None)
-    if running is not None and running.metadata.get("rayopt_digest") != mark:
-        remedy = f"follow it with `rayopt jobs logs {running.id} --follow`, stop it, or give another --name"
-        raise input_error(name, f"{running.id} is under way with that name", remedy)
-    if running is not None:
-        _say(f"{running.id} is the same job, and under way: nothing new is submitted")
-        return submission.Order(running.id, name, loaded.job.kind, out, words, mark)
-    size = f"{len(package.files):,} files, {package.size_bytes / (1 << 20):.1f} MiB"
-    line.jobs.submit(order, environment, target)
-    _say(f"submitted {order.id} ({size}); results go to {out}")
-    return order
+    while True:
+        known = line.jobs.all()
+        running = next((one for one in known if one.name == name and not one.is_over), None)
+        if running is not None and running.metadata.get("rayopt_digest") != mark:
+            remedy = f"follow it with `rayopt jobs logs {running.id} --follow`, stop it, or give another --name"
+            raise input_error(name, f"{running.id} is under way with that name", remedy)
+        id = running.id if running is not None else submission.next_id(name, [one.id for one in known])
+        order = submission.Order(id, name, loaded.job.kind, out, words, mark)
+        if running is not None:
+            _say(f"{running.id} is the same job, and under way: nothing new is submitted")
+            return order
+        if line.jobs.submit(order, environment, target):
+            size = f"{len(package.files):,} files, {package.size_bytes / (1 << 20):.1f} MiB"
+            _say(f"submitted {order.id} ({size}); results go to {out}")
+            return order
 
 
 def _environment(wished: Wish) -> dict[str, Any]:
     from rayopt.cluster import secrets, submission
     from rayopt.cluster.runtime import read_runtime_env, with_variables
+    from rayopt.runs.hidden import VARIABLE
 
     given = read_runtime_env(wished.runtime_env) if wished.runtime_env else {}
     environment = with_variables(given, {"RAY_JOB_STOP_WAIT_TIME_S": str(submission.STOP_WAIT_S)})
@@ -192,7 +224,7 @@ def _environment(wished: Wish) -> dict[str, Any]:
     if "worker_process_setup_hook" in given:
         raise input_error("worker_process_setup_hook", "does not go with --secret", "leave one of them out")
     told = secrets.written([secrets.parse(text) for text in wished.secrets])
-    return {**with_variables(environment, {secrets.VARIABLE: told}), "worker_process_setup_hook": secrets.SETUP}
+    return {**with_variables(environment, {VARIABLE: told}), "worker_process_setup_hook": secrets.SETUP}
 
 
 def _told(order: Order, as_json: bool) -> int:

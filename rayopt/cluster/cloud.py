@@ -30,7 +30,8 @@ def cloud_up(cluster: ClusterFile, say: Callable[[str], None]) -> Up:
         mark = before.mark if before else new_mark()
         since = before.since if before else time.time()
         file = str(cluster.path.resolve())
-        write_state(cluster, Started(cluster.name, mark, cluster.provider, "", (), since, file))
+        if before is None:  # the head of one that is up stays known, should this break off
+            write_state(cluster, Started(cluster.name, mark, cluster.provider, "", (), since, file))
         _ray(cluster, "up", "--yes", "--no-config-cache")
         head = _ray(cluster, "get-head-ip", quiet=True).split()[-1]
         write_state(cluster, Started(cluster.name, mark, cluster.provider, head, (head,), since, file))

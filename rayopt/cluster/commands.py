@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +38,36 @@ def start_commands(cluster: ClusterFile, *, head: bool) -> tuple[str, ...]:
     """What starts Ray on a host: the file's own commands but for a bare `ray stop`, which would end others' Rays."""
     key, default = ("head_start_ray_commands", DEFAULT_HEAD) if head else ("worker_start_ray_commands", DEFAULT_WORKER)
     given = cluster.commands(key) or (default,)
-    kept = (_AUTOSCALING.sub("", _RAY_STOP.sub("true", command)).strip() for command in given)
-    return tuple(command for command in kept if command != "true")
+    return _without_stops(_AUTOSCALING.sub("", command) for command in given)
 
 
 def setup_commands(cluster: ClusterFile, *, head: bool) -> tuple[str, ...]:
-    """What is run on a host before Ray is started there."""
+    """What is run on a host before Ray is started there, but for a bare `ray stop` as well."""
     own = "head_setup_commands" if head else "worker_setup_commands"
-    return tuple(one for key in ("initialization_commands", "setup_commands", own) for one in cluster.commands(key))
+    keys = ("initialization_commands", "setup_commands", own)
+    return _without_stops(one for key in keys for one in cluster.commands(key))
 
 
-def token_place(cluster: ClusterFile) -> str:
-    """Where a host keeps the cluster's token."""
-    return f"~/.rayopt/clusters/{cluster.name}.token"
+def _without_stops(commands: Iterable[str]) -> tuple[str, ...]:
+    kept = (_RAY_STOP.sub("true", command).strip() for command in commands)
+    return tuple(command for command in kept if command != "true")
+
+
+def token_place(cluster: ClusterFile, mark: str) -> str:
+    """Where a host keeps the cluster's token; another client's cluster of that name has its own there."""
+    return f"~/.rayopt/clusters/{cluster.name}.{mark}.token"
 
 
 def environment(cluster: ClusterFile, mark: str, tls: bool) -> dict[str, str]:
     """What every process of a cluster that rayopt starts has in its environment, as words of the shell."""
     return {
         on_host.MARK: mark,
+        on_host.NAME: cluster.name,
         "SPT_NOENV": "1",  # titles of processes leave their environment, and so the mark, alone
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": token_place(cluster).replace("~", '"$HOME"', 1),
+        "RAY_AUTH_TOKEN_PATH": token_place(cluster, mark).replace("~", '"$HOME"', 1),
         **HEALTH,
-        **(tls_environment(cluster) if tls else {}),
+        **(tls_environment(cluster, mark) if tls else {}),
     }
 
 

@@ -16,6 +16,7 @@ from rayopt.spec import Document
 from rayopt.yamltext import Location
 
 UNITS = {"CPU": "CPUs", "GPU": "GPUs", "memory": "bytes of memory"}
+ROUNDING = 1e-6  # .3 / .1 is a little less than 3; Ray counts in parts of 10,000
 RESOURCE = "resource"  # the key of `target:` that names a resource, not a label
 
 
@@ -32,7 +33,7 @@ class Machine:
         if any(self.labels.get(key) != value for key, value in ask.labels.items()):
             return 0
         wanted = {name: amount for name, amount in ask.amounts.items() if amount > 0}
-        each = [math.floor(self.resources.get(name, 0) / amount) for name, amount in wanted.items()]
+        each = [math.floor(self.resources.get(name, 0) / amount + ROUNDING) for name, amount in wanted.items()]
         return self.count * min(each, default=1 << 30)
 
 

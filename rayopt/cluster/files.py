@@ -26,6 +26,8 @@ COMMANDS = (
 )
 DASHBOARD_PORT = 8265
 GCS_PORT = 6379
+HOST = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._:%\]-]*")  # never an option of ssh
+A_HOST = "write an IP address or a host's name"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
@@ -161,12 +163,18 @@ def _local_faults(provider: dict[str, Any], place: Any) -> list[Fault]:
     ]
     if not isinstance(provider.get("head_ip"), str):
         faults.append(Fault(place(("provider",)), "lacks the address of the head", "add `head_ip:`"))
-    seen = {provider.get("head_ip"): "head_ip"}
+    elif not HOST.fullmatch(provider["head_ip"]):
+        faults.append(Fault(place(("provider", "head_ip")), f"must be an address, got {provider['head_ip']!r}", A_HOST))
+    head = provider.get("head_ip")
+    seen = {head: "head_ip"}
     workers = provider.get("worker_ips")
     for index, host in enumerate(workers if isinstance(workers, list) else ()):
         at = place(("provider", "worker_ips", index))
-        if not isinstance(host, str) or not host:
-            faults.append(Fault(at, f"must be an address, got {host!r}", "write an IP address or a host's name"))
+        if not isinstance(host, str) or not HOST.fullmatch(host):
+            faults.append(Fault(at, f"must be an address, got {host!r}", A_HOST))
+        elif isinstance(head, str) and is_here(head) and not is_here(host):
+            problem = f"{host} cannot join the head at {head}, which is this machine's loopback"
+            faults.append(Fault(at, problem, "give the head the address by which the workers reach it"))
         elif host in seen:
             faults.append(Fault(at, f"{host} is given twice, also as {seen[host]}", "name each host once"))
         seen[host if isinstance(host, str) else None] = f"worker_ips[{index}]"

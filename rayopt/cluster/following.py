@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rayopt.cluster.submission import Submission
-from rayopt.errors import RayoptError, WorkError
+from rayopt.errors import InputError, RayoptError, WorkError
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 LEAST_S, MOST_S, SHARE = 0.2, 1.0, 20
@@ -21,12 +21,17 @@ class LostError(RayoptError):
     """The cluster cannot be asked just now; it may be later."""
 
 
+class UnknownError(InputError):
+    """The cluster answers, and knows no job of that id."""
+
+
 @dataclass
 class Following:
     """One submission that is followed.
 
     status, log: what the cluster knows, and all bytes that the job has said so far; both raise LostError. reopen: makes
-    a new connection. write: takes what is new of the log; say: takes what happens to the connection.
+    a new connection, or raises LostError or WorkError. write: takes what is new of the log; say: takes what happens to
+    the connection.
     """
 
     status: Callable[[], Submission]
@@ -85,5 +90,5 @@ class Following:
         self.sleep(BETWEEN_TRIES_S)
         try:
             self.reopen()
-        except WorkError:
+        except (WorkError, LostError):
             return  # the next question says whether it is back

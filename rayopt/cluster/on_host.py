@@ -23,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 MARK = "RAYOPT_CLUSTER"
+NAME = "RAYOPT_CLUSTER_NAME"
 GRACE_S = 1.5  # a raylet whose GCS ends at the same time never ends politely
 LISTEN = "0A"  # TCP's state in /proc/net/tcp
 
 
-def facts(mark: str, libraries: list[str]) -> dict[str, Any]:
-    """What a host has, and what of the marked cluster runs there; a node lives as long as its raylet does."""
+def facts(mark: str, libraries: list[str], name: str = "") -> dict[str, Any]:
+    """What a host has, and what of the marked cluster runs there; a node lives as long as its raylet does.
+
+    `others`: how many processes there belong to clusters of that name with other marks.
+    """
     ours = marked(mark) if mark else set()
     return {
         "python": platform.python_version(),
@@ -42,6 +46,7 @@ def facts(mark: str, libraries: list[str]) -> dict[str, Any]:
         "sources": sources_of("rayopt"),
         "marked": len(ours),
         "raylet": any(_comm(pid) == "raylet" for pid in ours),
+        "others": len(_others(name, mark)) if name else 0,
     }
 
 
@@ -112,6 +117,18 @@ def marked(mark: str) -> set[int]:
                         found.add(int(folder.name))
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
+    return found
+
+
+def _others(name: str, mark: str) -> set[int]:
+    """The processes of clusters of that name that another client has started."""
+    found: set[int] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (folder / "environ").read_bytes().split(b"\0")
+                if f"{NAME}={name}".encode() in words and f"{MARK}={mark}".encode() not in words:
+                    found.add(int(folder.name))
     return found
 
 

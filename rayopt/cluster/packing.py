@@ -27,12 +27,17 @@ LARGEST_COUNT = 5
 IGNORE_FILES = (".gitignore", ".rayignore")  # the later wins
 NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", ".ssh", ".aws", ".gnupg", ".kube", ".azure"))
 SECRETS = re.compile(
-    r"\.env|\.env\.(?!example$|sample$|template$|dist$).*|\.envrc|\.netrc|_netrc|\.pypirc|\.npmrc|\.pgpass|\.htpasswd"
+    r"(?!(example|sample|template|dist)\.env$).*\.env|\.env\.(?!example$|sample$|template$|dist$).*|\.envrc"
+    r"|\.netrc|_netrc|\.pypirc|\.npmrc|\.pgpass|\.htpasswd|\.secrets?|\.boto|\.s3cfg|\.vault-token"
+    r"|kubeconfig(\.ya?ml)?|.*\.kubeconfig|.*\.tfstate(\.backup)?"
     r"|\.git-credentials|\.dockercfg|auth_token|.*\.token|credentials(\.json|\.ya?ml)?|secrets?(\.json|\.ya?ml|\.toml)"
     r"|id_(rsa|dsa|ecdsa|ed25519)(_sk)?(\.(?!pub$).*)?|.*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)",
     re.IGNORECASE,
 )
-KEY = re.compile(rb"\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY")
+KEY = re.compile(  # a file that begins with one, or holds one with its letters, as a service account's JSON does
+    rb"\A\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
+    rb"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:\\[nr]|\s)+(?:Proc-Type|[A-Za-z0-9+/]{16})"
+)
 KEY_BYTES = 64 << 10  # no key is larger
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same package
 
@@ -106,7 +111,7 @@ def named_in(data: Any, folder: Path, root: Path, place: str) -> list[str]:
                 continue
             found[str(path.relative_to(root.resolve()))] = None
             if path.suffix in (".yaml", ".yml") and path.is_file():
-                todo.append((_plain(path), path.parent))
+                todo.append((plain(path), path.parent))
     if faults:
         raise InputError(faults)
     return list(found)
@@ -172,7 +177,7 @@ class _Walk:
             name.encode()
             size = path.stat().st_size
             with path.open("rb") as file:
-                secret = size <= KEY_BYTES and KEY.match(file.read(128))
+                secret = size <= KEY_BYTES and KEY.search(file.read(KEY_BYTES))
         except UnicodeEncodeError:
             self._fault(path, "has a name that is not UTF-8", "rename it, or ignore it")
         except OSError as error:
@@ -271,7 +276,7 @@ def _existing(folder: Path, text: str) -> Path | None:
         return None
 
 
-def _plain(path: Path) -> Any:
+def plain(path: Path) -> Any:
     """What a YAML file holds; nothing where it cannot be read: whoever needs it will say so."""
     try:
         return read(path.read_text(encoding="utf-8"), str(path))[0]

@@ -70,5 +70,5 @@ def ask(remote: Remote, does: str, *, timeout_s: float = 60, **asked: Any) -> Fo
 
 def probe(cluster: ClusterFile, hosts: Iterable[str], mark: str = "") -> dict[str, Found]:
     """The facts of every host."""
-    names = list(libraries())
-    return on_all(cluster, hosts, lambda remote: ask(remote, "facts", mark=mark, libraries=names))
+    asked: dict[str, Any] = {"mark": mark, "libraries": list(libraries()), "name": cluster.name}
+    return on_all(cluster, hosts, lambda remote: ask(remote, "facts", **asked))

@@ -16,6 +16,7 @@ TAKEN = {
     "working_dir": "rayopt packs the folder by itself; say which with --working-dir",
     "excludes": "write .rayignore instead",
 }
+READ_HERE = ("pip", "uv", "conda")  # as text they may be the path of a file
 REMOTE = ("https://", "s3://", "gs://", "gcs://", "file:///")
 
 
@@ -64,7 +65,7 @@ def _inner_faults(document: Document, key: str, value: Any) -> list[Fault]:
             for index, one in enumerate(value)
             if not one.startswith(REMOTE)
         ]
-    faults = leaks({document.place((key,)): str(value)})
+    faults = leaks({document.place((key,)): str(value), **_file_of(key, value)})
     if key == "env_vars":
         faults += [
             document.fault((key, name), "looks like a secret, and everybody on the cluster could read it", REMEDY)
@@ -72,6 +73,13 @@ def _inner_faults(document: Document, key: str, value: Any) -> list[Fault]:
             if is_secret_name(name)
         ]
     return faults
+
+
+def _file_of(key: str, value: Any) -> dict[str, str]:
+    """The text of a file that Ray reads here and sends as what it says, by its path."""
+    if key not in READ_HERE or not isinstance(value, str) or not Path(value).is_file():
+        return {}
+    return {value: Path(value).read_text(encoding="utf-8", errors="replace")}
 
 
 def _is(kind: type | tuple[type, ...], words: str) -> Callable[[Any], str]:

@@ -6,35 +6,39 @@ what travels is the name and the path alone. Every process of a job reads them w
 
 from __future__ import annotations
 
-import functools
+import atexit
+import contextlib
 import json
 import logging
 import os
 import re
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from rayopt.errors import Fault, InputError, input_error
+from rayopt.runs.hidden import MIN_LENGTH, hidden_values, places, redact
+from rayopt.yamltext import Location
 
-VARIABLE = "RAYOPT_SECRETS"  # holds names and paths, never a value
 SETUP = "rayopt.cluster.secrets.setup"  # Ray calls it in every worker process of a job
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET_NAME = re.compile(
     r"(?i).*(token|secret|passw(or)?d|passphrase|credential|api_?key|access_?key|private_?key|connection_?string).*"
 )
 NO_SECRETS = re.compile(r"(?i).*(_file|_path|_url|_uri|_mode|_name|_id|_limit|_count)|tokenizers_.*|.*max_tokens")
+FIELD = re.compile(  # of a job, which has fields such as `tokenizer` and `max_tokens` as well
+    r"(?i)(.*_)?(token|secret|passw(or)?d|passphrase|credentials?|api_?key|access_?key|private_?key|connection_?string)"
+)
 IN_TEXT = (
     (re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@"), "an address with a password in it"),
     (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"), "a private key"),
     (re.compile(r"\b(ghp|gho|ghs|github_pat|glpat|hf|sk|xox[abp])[_-][A-Za-z0-9_-]{20,}"), "an access token"),
 )
-MIN_LENGTH = 6  # shorter values are found in any text
-HIDDEN = "***"
 REMEDY = "take it out, and name a variable or file of the nodes with --secret NAME or NAME=/path"
 
 
@@ -58,17 +62,13 @@ def parse(text: str) -> Secret:
 
 
 def written(secrets: Iterable[Secret]) -> str:
-    """What travels in `VARIABLE`."""
+    """What travels in the variable that names them."""
     return json.dumps({secret.name: secret.path for secret in secrets})
 
 
 def named(environ: Mapping[str, str] = os.environ) -> tuple[Secret, ...]:
     """The secrets that this process was told of."""
-    try:
-        told = json.loads(environ.get(VARIABLE) or "{}")
-    except ValueError:
-        return ()
-    return tuple(Secret(name, path) for name, path in told.items()) if isinstance(told, dict) else ()
+    return tuple(Secret(name, path) for name, path in places(environ).items())
 
 
 def load() -> None:
@@ -93,36 +93,53 @@ def setup() -> None:
 
 
 def hide() -> None:
-    """From now on no value shows in what this process prints or logs."""
-    if not _values():
+    """From now on no value shows in what Python prints or logs in this process."""
+    if not hidden_values():
         return
-    sys.stdout, sys.stderr = Hiding(sys.stdout), Hiding(sys.stderr)
+    streams = Hiding(sys.stdout), Hiding(sys.stderr)
+    sys.stdout, sys.stderr = streams
+    for stream in streams:
+        atexit.register(stream.release)
     before = logging.getLogRecordFactory()
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = before(*args, **kwargs)
         record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info:  # formatters take the text that is there
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
         return record
 
     logging.setLogRecordFactory(factory)
 
 
-def redact(text: str) -> str:
-    """The text without the values of this process's secrets."""
-    for value in _values():
-        text = text.replace(value, HIDDEN)
-    return text
-
-
 class Hiding:
-    """A text stream that leaves out secrets, and is otherwise the one below."""
+    """A text stream that leaves out secrets, and is otherwise the one below.
+
+    The end of what was written waits for the next words where a secret may begin with it.
+    """
 
     def __init__(self, below: IO[str]) -> None:
         self._below = below
+        self._waiting = ""
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
 
     def write(self, text: str) -> int:
-        self._below.write(redact(text))
+        with self._lock:
+            whole = redact(self._waiting + text)
+            end = len(whole) - _begun(whole)
+            self._waiting = whole[end:]
+            self._below.write(whole[:end])
         return len(text)
+
+    def release(self) -> None:
+        """Writes what waits: nothing comes any more."""
+        with self._lock, contextlib.suppress(OSError, ValueError):  # the stream may be closed
+            left, self._waiting = self._waiting, ""
+            self._below.write(left)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -130,6 +147,18 @@ class Hiding:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below, name)
+
+
+def _begun(text: str) -> int:
+    """How many characters at the end of a text may be the beginning of a secret."""
+    last = text[-1:]
+    sizes = [
+        size
+        for value in hidden_values()
+        for size in range(1, len(value))
+        if value[size - 1] == last and text.endswith(value[:size])
+    ]
+    return max(sizes, default=0)
 
 
 def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> list[Fault]:
@@ -145,6 +174,21 @@ def leaks(texts: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> 
         found += [f"the value of your ${name}" for name, value in own.items() if value in text]
         faults += [Fault(place, f"holds {what}", REMEDY) for what in found]
     return faults
+
+
+def leaks_in(data: Any, place: Callable[[Location], str], at: Location = ()) -> list[Fault]:
+    """A fault for each text that a mapping has under the name of a secret, such as `password:`; paths are none."""
+    inner = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
+    faults = []
+    for key, value in inner:
+        if isinstance(key, str) and FIELD.fullmatch(key) and _may_be_secret(value):
+            faults.append(Fault(place((*at, key)), "looks like a secret", REMEDY))
+        faults += leaks_in(value, place, (*at, key))
+    return faults
+
+
+def _may_be_secret(value: Any) -> bool:
+    return isinstance(value, str) and len(value) >= MIN_LENGTH and not value.startswith(("/", "~/"))
 
 
 def is_secret_name(name: str) -> bool:
@@ -170,15 +214,3 @@ def _value(secret: Secret) -> str:
     if not value:
         raise input_error(place, f"{path} is empty", "write the value into it")
     return value
-
-
-def _values() -> tuple[str, ...]:
-    """The values that are to be hidden, the longest first: one may contain another."""
-    names = tuple(secret.name for secret in named())
-    return _known(tuple(os.environ.get(name, "") for name in names))
-
-
-@functools.lru_cache(maxsize=4)
-def _known(values: tuple[str, ...]) -> tuple[str, ...]:
-    lines = {line for value in values for line in (value, *value.splitlines()) if len(line) >= MIN_LENGTH}
-    return tuple(sorted(lines, key=len, reverse=True))

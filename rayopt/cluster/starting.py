@@ -56,7 +56,7 @@ def up(cluster: ClusterFile, say: Say, tls: bool = False) -> Up:
         token = make_token(cluster)
         started = _started(cluster, mark, before, tls)
         write_state(cluster, started)
-        alive = _alive_already(cluster, token) if ready[cluster.hosts[0]].facts["marked"] else {}
+        alive = _alive_already(cluster, token, ready) if ready[cluster.hosts[0]].facts["marked"] else {}
         _start_all(cluster, started, token, ready, alive, missing, say)
         nodes = _joined(cluster, token, ready, missing)
     return Up(tuple(nodes), tuple(missing.values()), len(cluster.hosts), time.monotonic() - began)
@@ -88,6 +88,7 @@ def _prepared(cluster: ClusterFile, mark: str, say: Say) -> tuple[dict[str, Foun
     say(f"{cluster.name}: looking at {len(cluster.hosts)} hosts")
     troubles = {host: one for host, one in on_all(cluster, cluster.hosts, _set_up).items() if one}
     found = probe(cluster, [host for host in cluster.hosts if host not in troubles], mark)
+    _refuse_others(cluster, found)
     ready: dict[str, Found] = {}
     for host, one in found.items():
         if one.trouble:
@@ -103,6 +104,15 @@ def _prepared(cluster: ClusterFile, mark: str, say: Say) -> tuple[dict[str, Foun
     return ready, troubles
 
 
+def _refuse_others(cluster: ClusterFile, found: Mapping[str, Found]) -> None:
+    """What another client has started under this name is not ours to start anew, and its ports are taken."""
+    theirs = [host for host, one in found.items() if one.facts.get("others")]
+    if theirs:
+        problem = f"a cluster {cluster.name!r} that was not started from here runs on {', '.join(theirs)}"
+        remedy = "give this one another `cluster_name:`, or end that one from where it was started"
+        raise input_error(str(cluster.path), problem, remedy)
+
+
 def _set_up(remote: Remote) -> Trouble | None:
     if trouble := _trouble(remote.host, remote.run("true", timeout_s=REACH_S), "cannot be used"):
         return trouble
@@ -113,13 +123,21 @@ def _set_up(remote: Remote) -> Trouble | None:
     return _trouble(remote.host, answer, "the setup commands failed")
 
 
-def _alive_already(cluster: ClusterFile, token: str) -> Mapping[str, Node]:
-    """The nodes of a cluster that runs; nothing where its head does not answer."""
+def _alive_already(cluster: ClusterFile, token: str, ready: Mapping[str, Found]) -> Mapping[str, Node]:
+    """The nodes of a cluster that runs; nothing where only leftovers run.
+
+    Raises WorkError where Ray runs and its dashboard does not say what: jobs may run there.
+    """
     try:
         with open_tunnel(cluster) as url:
             return {node.address: node for node in Dashboard(url, token).nodes() if node.alive}
-    except WorkError:
-        return {}
+    except WorkError as error:
+        running = [host for host, found in ready.items() if found.facts["raylet"]]
+        if not running:
+            return {}
+        problem = f"{cluster.name}: Ray runs on {', '.join(running)}, but {error}"
+        remedy = f"`rayopt cluster down {cluster.path}` ends it and what runs on it; then start it again"
+        raise WorkError(f"{problem}; {remedy}") from error
 
 
 def _start_all(
@@ -137,11 +155,11 @@ def _start_all(
     if stale:
         say(f"{cluster.name}: ending what is left of an earlier start on {', '.join(stale)}")
         stop_hosts(cluster, stale, started.mark)
-    secrets = {host: {token_place(cluster): token} for host in idle}
+    secrets = {host: {token_place(cluster, started.mark): token} for host in idle}
     if started.tls:
         for host in idle:
             files = host_files(authority(cluster), host, ready[host].facts["addresses"])
-            secrets[host] |= {tls_place(cluster, name): content for name, content in files.items()}
+            secrets[host] |= {tls_place(cluster, started.mark, name): content for name, content in files.items()}
     kept = on_all(cluster, idle, lambda remote: ask(remote, "keep", files=secrets[remote.host]))
     missing.update({host: one.trouble for host, one in kept.items() if one.trouble})
 

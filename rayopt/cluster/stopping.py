@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rayopt.cluster.commands import token_place
 from rayopt.cluster.dashboard import Dashboard, Running
 from rayopt.cluster.files import ClusterFile
-from rayopt.cluster.probe import Found, Trouble, ask, on_all
+from rayopt.cluster.probe import Found, Trouble, ask, on_all, probe
 from rayopt.cluster.state import Started, drop_state, only_one
 from rayopt.cluster.tls import FILES, drop_authority, tls_place
 from rayopt.cluster.token import drop_token, token_of
@@ -24,14 +24,24 @@ class Down:
     troubles: tuple[Trouble, ...]
 
 
-def running_on(cluster: ClusterFile) -> list[Running]:
-    """What has not ended on a cluster; nothing where its head does not answer any more."""
+@dataclass(frozen=True)
+class Use:
+    """What has not ended on a cluster; `unknown` says why that cannot be known of one that may be at work."""
+
+    running: tuple[Running, ...] = ()
+    unknown: str = ""
+
+
+def use_of(cluster: ClusterFile, started: Started) -> Use:
+    """What an end of the cluster would end; hosts that cannot be reached are none of it."""
     try:
         token = token_of(cluster)
         with open_tunnel(cluster) as url:
-            return Dashboard(url, token).running()
-    except RayoptError:
-        return []
+            return Use(tuple(Dashboard(url, token).running()))
+    except RayoptError as error:
+        found = probe(cluster, started.hosts, started.mark)
+        lives = cluster.provider != "local" or any(one.facts.get("raylet") for one in found.values())
+        return Use(unknown=str(error) if lives else "")
 
 
 def down(cluster: ClusterFile, started: Started) -> Down:
@@ -52,5 +62,5 @@ def down(cluster: ClusterFile, started: Started) -> Down:
 
 def stop_hosts(cluster: ClusterFile, hosts: Iterable[str], mark: str) -> dict[str, Found]:
     """Ends what carries the mark on some hosts, and removes the token there."""
-    remove = [token_place(cluster), *(tls_place(cluster, name) for name in FILES.values())]
+    remove = [token_place(cluster, mark), *(tls_place(cluster, mark, name) for name in FILES.values())]
     return on_all(cluster, hosts, lambda remote: ask(remote, "stop", mark=mark, remove=remove))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from rayopt.errors import WorkError
+from rayopt.records import digest
+from rayopt.runs.files import is_inside
+from rayopt.runs.remote import SCHEMES, is_address
 
 ENDED = frozenset(("SUCCEEDED", "FAILED", "STOPPED"))
 RUNS = "~/.rayopt/runs"  # on the head: a run is found again by its name
@@ -23,7 +27,7 @@ SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Order:
-    """A job as it is submitted. `id` is made here, so that one whose answer was lost can be asked after.
+    """A job as it is submitted. `id` is chosen here, so that one whose answer was lost can be asked after.
 
     out: the run folder, on the head or at an address; digest: tells whether another order is the same one again.
     """
@@ -97,9 +101,21 @@ def new_id(name: str) -> str:
     return f"{name}-{secrets.token_hex(4)}"
 
 
+def next_id(name: str, known: Collection[str]) -> str:
+    """The id of the next job of that name: two that are submitted at once choose the same one, and one gets it."""
+    numbers = (digest([name, number])[:8] for number in itertools.count())
+    return next(id for number in numbers if (id := f"{name}-{number}") not in known)
+
+
 def out_of(name: str, out: str | None) -> str:
     """Where a job's results go: what was asked for, or the folder on the head that is kept for that name."""
     return out or f"{RUNS}/{name}"
+
+
+def out_fault(out: str | None) -> str:
+    """What is wrong with the place of a job's results: the job's own folder on the cluster does not last."""
+    lasts = out is None or out.startswith(("/", "~/")) or (is_address(out) and out.partition("://")[0] in SCHEMES)
+    return "" if lasts else f"is no place that lasts on the cluster, got {out!r}"
 
 
 def command(python: str, job: str, out: str, assignments: Sequence[str], overwrite: bool) -> tuple[str, ...]:
@@ -136,12 +152,6 @@ def manifest(log: str) -> tuple[str, list[SentFile]] | None:
     if len(set(names)) < len(names) or above & set(names):
         raise WorkError("the cluster offers two files of one name")
     return str(folder), files
-
-
-def is_inside(name: str) -> bool:
-    """Whether a relative name stays below the folder that it is put into, on any system."""
-    parts = name.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and not set("\\\0:") & set(name) and len(name) < 1000
 
 
 def _quoted(word: str) -> str:

@@ -11,7 +11,7 @@ from rayopt.cluster.environment import Difference, our_environment
 from rayopt.cluster.files import ClusterFile
 from rayopt.cluster.probe import Found, on_all, probe
 from rayopt.cluster.ssh import Remote
-from rayopt.cluster.state import only_one
+from rayopt.cluster.state import only_one, read_state
 from rayopt.cluster.wheel import make_wheel
 from rayopt.errors import input_error
 
@@ -49,7 +49,8 @@ def sync(cluster: ClusterFile, check: bool, say: Callable[[str], None]) -> list[
         raise input_error(str(cluster.path), problem, "its `setup_commands:` install what it needs at `up`")
     with only_one(cluster, "rayopt cluster sync"):
         say(f"{cluster.name}: comparing {len(cluster.hosts)} hosts")
-        found = probe(cluster, cluster.hosts)
+        started = read_state(cluster)
+        found = probe(cluster, cluster.hosts, started.mark if started else "")
         differing = {host: one for host, one in found.items() if _differences(one) and not one.trouble}
         mended = {} if check else on_all(cluster, differing, lambda remote: _mend(remote, found[remote.host], say))
         after = probe(cluster, [host for host, trouble in mended.items() if not trouble])
@@ -70,6 +71,8 @@ def _mend(remote: Remote, found: Found, say: Callable[[str], None]) -> str:
     differing = _differences(found)
     if python := next((one for one in differing if one.name == "Python"), None):
         return f"has {python}: pip cannot mend that; install Python {python.here} there"
+    if found.facts["raylet"]:
+        return f"Ray runs there, by the files that would be replaced: first `rayopt cluster down {remote.cluster.path}`"
     say(f"{remote.cluster.name}: mending {len(differing)} differences on {remote.host}")
     name, content = make_wheel()
     place = f".rayopt/wheels/{name}"

@@ -21,14 +21,14 @@ FILES = {"RAY_TLS_SERVER_KEY": "host.key", "RAY_TLS_SERVER_CERT": "host.crt", "R
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
-def tls_place(cluster: ClusterFile, name: str) -> str:
+def tls_place(cluster: ClusterFile, mark: str, name: str) -> str:
     """Where a host keeps a file of `FILES`."""
-    return f"~/.rayopt/clusters/{cluster.name}.tls/{name}"
+    return f"~/.rayopt/clusters/{cluster.name}.{mark}.{name}"
 
 
-def tls_environment(cluster: ClusterFile) -> dict[str, str]:
+def tls_environment(cluster: ClusterFile, mark: str) -> dict[str, str]:
     """What tells Ray to use them, as words of the shell."""
-    named = {key: tls_place(cluster, name).replace("~", '"$HOME"', 1) for key, name in FILES.items()}
+    named = {key: tls_place(cluster, mark, name).replace("~", '"$HOME"', 1) for key, name in FILES.items()}
     return {"RAY_USE_TLS": "1", **named}
 
 

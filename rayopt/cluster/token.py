@@ -40,10 +40,14 @@ def read_token(path: Path) -> str:
     """The token in a file; raises InputError for one that others could read, or that holds no token."""
     with disk_errors(path):
         if path.stat().st_mode & 0o077:
-            raise input_error(str(path), "others can read this token", f"chmod 600 {path}, and start the cluster anew")
+            raise input_error(
+                str(path),
+                "others can read this token",
+                f"chmod 600 {path}, end the cluster with `down`, and start it anew",
+            )
         token = path.read_text(encoding="utf-8").strip()
     if len(token) < MIN_LENGTH or not token.isascii() or not token.isprintable():
-        raise input_error(str(path), "holds no token", "remove the file, and start the cluster anew")
+        raise input_error(str(path), "holds no token", "end the cluster with `down`, and start it anew")
     return token
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ import ray
 from ray._private.worker import get_dashboard_url
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe
-from rayopt.cluster.secrets import redact
+from rayopt.backend import Call, Handle, Raised, Report, Returned, Vanished, describe, trace
 from rayopt.errors import InputError, WorkError, input_error
 from rayopt.onray import kept
 from rayopt.onray.limits import Limits, forget
@@ -30,6 +28,7 @@ from rayopt.onray.processes import Family
 from rayopt.onray.quiet import hushed
 from rayopt.onray.token import private_token
 from rayopt.provenance import forget_own_modules
+from rayopt.runs.hidden import redact
 
 STARTING = ("ray", "ray._private.worker", "ray._private.authentication")  # how Ray starts is not for the terminal
 JUDGE_S = 2.0  # how often it is looked whether what waits can still run anywhere
@@ -200,7 +199,7 @@ def _perform(limits: Limits, code: str, function: Any, *args: Any) -> _Worked | 
         with limits.enforced():
             return _Worked(function(*given), began, time.time())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step raises ends that step only
-        return Raised("", redact(describe(error)), redact(traceback.format_exc()))
+        return Raised("", describe(error), trace())
 
 
 _last = {"code": ""}  # the sources that this worker process has imported
@@ -230,7 +229,7 @@ def _loss(error: BaseException) -> str:
         return "its worker process died"
     if isinstance(error, OutOfMemoryError):
         return "its worker was ended for lack of memory"
-    lines = str(error).strip().splitlines()
+    lines = redact(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 

@@ -9,7 +9,6 @@ import contextlib
 import re
 import secrets
 import threading
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 import ray
 
-from rayopt.backend import describe
+from rayopt.backend import describe, trace
 from rayopt.errors import RayoptError, WorkError
 from rayopt.onray.nodes import Nodes
 from rayopt.onray.post import Order, Post
@@ -254,7 +253,7 @@ def serve(config: dict[str, Any]) -> None:
             if _is_loss(error):  # of another worker: Ray Train sees that, and replaces it
                 raise
             known = error if isinstance(error, RayoptError) else None
-            post.end(number, Raised(rank, describe(error), traceback.format_exc(), known))
+            post.end(number, Raised(rank, describe(error), trace(), known))
             threading.Event().wait()  # the others may hang in an exchange with this one: the driver ends the group
 
 

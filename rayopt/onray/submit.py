@@ -17,14 +17,14 @@ from ray.job_submission import JobSubmissionClient
 
 from rayopt.cluster.demand import Machine
 from rayopt.cluster.files import is_here
-from rayopt.cluster.following import LostError
+from rayopt.cluster.following import LostError, UnknownError
 from rayopt.cluster.submission import ENDED, HELPER, Order, Submission, entrypoint
-from rayopt.errors import InputError, WorkError, did_you_mean, input_error
+from rayopt.errors import Fault, WorkError, did_you_mean, input_error
 from rayopt.onray.quiet import hushed
 from rayopt.runs.files import BLOCK_BYTES
 
 CONNECT_S, ANSWER_S, UPLOAD_S = 5.0, 30.0, 600.0
-TRIES = 3
+SUBMIT_S = 60.0  # how long a submission is tried through a line that is lost
 HEAD_WAIT_S = 20.0
 UPLOADING = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.utils")  # their lines are for who debugs Ray
 OWN_ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray takes them for more than what it is asked for
@@ -49,28 +49,39 @@ class Submissions:
         with _without_own_addresses(), hushed(*UPLOADING), self._answers():
             self._client = _Client(self._address, headers=dict(self._headers))
 
-    def submit(self, order: Order, environment: Mapping[str, Any], package: Path) -> None:
-        """Submits a job with its packed working directory; one that has arrived is not submitted twice."""
-        for left in reversed(range(TRIES)):
+    def submit(self, order: Order, environment: Mapping[str, Any], package: Path) -> bool:
+        """Submits a job with its packed working directory, once; False where its id is another's.
+
+        Raises WorkError, with the id, once the cluster could not be asked for SUBMIT_S: the job may run.
+        """
+        until = time.monotonic() + SUBMIT_S
+        sent, refused = False, None
+        while True:
             try:
-                with self._answers(), hushed(*UPLOADING):
-                    self._client.submit_job(
-                        entrypoint=entrypoint(order.words),
-                        runtime_env={**environment, "working_dir": str(package)},
-                        submission_id=order.id,
-                        metadata=order.metadata,
-                    )
-                return
-            except LostError:
-                if not left:
-                    raise
+                there = self._there(order.id) if sent else None
+                if there is not None:
+                    return there.metadata == order.metadata
+                if refused is not None:
+                    raise WorkError(f"the cluster refuses the job: {_last_line(refused)}") from refused
+                sent = True
+                self._send(order, environment, package)
+                return True
+            except LostError as error:
+                if time.monotonic() > until:
+                    problem = f"the cluster has not answered for {SUBMIT_S:.0f} s ({error}), and may run {order.id}"
+                    raise WorkError(f"{problem}; `rayopt jobs status {order.id}` tells") from error
                 time.sleep(1)
-                if self._known(order.id):
-                    return
-            except RuntimeError as error:
-                if left < TRIES - 1 and self._known(order.id):  # the first try's answer was lost
-                    return
-                raise WorkError(f"the cluster refuses the job: {_last_line(error)}") from error
+            except RuntimeError as error:  # also where an earlier try has arrived, or another's of that id
+                refused = error
+
+    def _send(self, order: Order, environment: Mapping[str, Any], package: Path) -> None:
+        with self._answers(), hushed(*UPLOADING):
+            self._client.submit_job(
+                entrypoint=entrypoint(order.words),
+                runtime_env={**environment, "working_dir": str(package)},
+                submission_id=order.id,
+                metadata=order.metadata,
+            )
 
     def start(self, id: str, words: tuple[str, ...]) -> None:
         """Starts a command of our own on the head, with nothing but what is there."""
@@ -87,7 +98,7 @@ class Submissions:
         return sorted(found, key=lambda one: -(one.began or 0))
 
     def status(self, id: str) -> Submission:
-        """What became of a submission; raises InputError for an id that the cluster does not know."""
+        """What became of a submission; raises UnknownError for an id that the cluster does not know."""
         return _submission(self._told(id))
 
     def find(self, id: str) -> Submission:
@@ -152,16 +163,15 @@ class Submissions:
         answer = self._ask("GET", f"/api/jobs/{quote(id, safe='')}")
         if answer.status_code == 404:
             known = [one.id for one in self.all()]
-            raise input_error(id, "the cluster knows no job of that id", did_you_mean(id, known))
+            raise UnknownError([Fault(id, "the cluster knows no job of that id", did_you_mean(id, known))])
         told: dict[str, Any] = _data(answer)
         return told
 
-    def _known(self, id: str) -> bool:
+    def _there(self, id: str) -> Submission | None:
         try:
-            self.status(id)
-        except InputError:
-            return False
-        return True
+            return self.status(id)
+        except UnknownError:
+            return None
 
     def _nodes(self) -> list[dict[str, Any]]:
         told = self._get("/api/v0/nodes?detail=1&limit=10000")["data"]["result"]["result"]

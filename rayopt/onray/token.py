@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from rayopt.errors import input_error
@@ -27,13 +28,23 @@ def private_token() -> Path | None:
     path = Path.home() / ".ray" / "auth_token"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(secrets.token_hex(32))
+        if not path.exists():
+            _make(path)
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:
         remedy = "let HOME be a folder that you may write to, or set RAY_AUTH_TOKEN"
         raise input_error(str(path), f"the token of Ray cannot be kept there: {error.strerror}", remedy) from error
     return path
+
+
+def _make(path: Path) -> None:
+    """Puts a new token there, whole at once, unless another process has done so first."""
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        Path(aside).unlink()

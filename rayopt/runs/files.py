@@ -56,6 +56,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         write_bytes(folder / name, content)
 
 
+def is_inside(name: str) -> bool:
+    """Whether a relative name stays below the folder that it is put into, on any system."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and not set("\\\0:") & set(name) and len(name) < 1000
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file of any size."""
     with path.open("rb") as file:

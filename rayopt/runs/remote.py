@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from rayopt.errors import InputError, WorkError, did_you_mean, input_error
 from rayopt.runs.cache import default_folder
-from rayopt.runs.files import BLOCK_BYTES, disk_errors
+from rayopt.runs.files import BLOCK_BYTES, disk_errors, is_inside, write_json
 
 SCHEMES = ("s3", "gs")
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.+)")
@@ -105,8 +105,8 @@ class RemoteFolder:
         """What the address has, unless the last run that wrote there worked here: then all of it is here already."""
         owner = self._owner()
         mine = self.work.with_name(f"{self.work.name}{OWNER}")
-        here = json.loads(mine.read_text()) if mine.is_file() else None
-        if owner is None or here != owner:
+        ours = owner is not None and mine.is_file() and owner in json.loads(mine.read_text())
+        if not ours:
             aside = Path(tempfile.mkdtemp(prefix=".new-", dir=self.work.parent))
             try:
                 for name in self._names() if owner is not None else ():
@@ -116,8 +116,8 @@ class RemoteFolder:
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         told = {"run": self._run, "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(mine, [owner, told] if ours else [told])  # first, and with both: this may break off at any line
         self._put_bytes(OWNER, json.dumps(told).encode())
-        mine.write_text(json.dumps(told))
 
     def _copy_until(self, over: threading.Event) -> None:
         while not over.wait(BETWEEN_S):
@@ -189,12 +189,12 @@ class RemoteFolder:
                 file.write(block)
 
     def _names(self) -> list[str]:
-        """The run's files at the address, and what was left aside there."""
+        """The run's files at the address, and what was left aside there; no name that would leave a folder is one."""
         from pyarrow.fs import FileSelector, FileType
 
         found = self._fs.get_file_info(FileSelector(self._root, allow_not_found=True, recursive=True))
         names = [one.path[len(self._root) + 1 :] for one in found if one.type == FileType.File]
-        return [name for name in names if name != OWNER and ".." not in PurePosixPath(name).parts]
+        return [name for name in names if name != OWNER and is_inside(name)]
 
     def _delete(self, names: list[str]) -> None:
         for name in names:

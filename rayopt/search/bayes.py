@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.errors import Fault, InputError, WorkError, did_you_mean
+from rayopt.runs.hidden import redact
 from rayopt.search.asking import Asking
 from rayopt.search.history import History, Observation, observed
 from rayopt.search.parameters import plain
@@ -96,7 +97,7 @@ class BayesOptimizer:
             with _quiet():
                 scores = cross_val_score(model, X, y, cv=self.cv, scoring=self.scoring, error_score="raise")
         except Exception as error:  # noqa: BLE001 (an estimator may raise anything)
-            reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
+            reason = redact(f"{type(error).__name__}: {error}")[:MAX_REASON]
             return Observation(params, None, reason, time.monotonic() - start)
         return observed(params, scores.mean(), time.monotonic() - start)
 

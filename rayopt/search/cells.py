@@ -13,6 +13,7 @@ from typing import Any
 
 from rayopt.errors import Fault, InputError
 from rayopt.provenance import forget_own_modules
+from rayopt.runs.hidden import redact
 from rayopt.search.checks import TIMES
 from rayopt.search.prefixes import PrefixMemory, group_of
 
@@ -142,7 +143,12 @@ class Evaluator:
                 )
         except Exception as error:  # noqa: BLE001 - it is raised where scikit-learn would have raised it
             return Broken(error)
-        return {**result, **_scoring_errors(said)}
+        return {**result, **_fit_errors(result), **_scoring_errors(said)}
+
+
+def _fit_errors(result: Result) -> dict[str, str]:
+    """Why a fit failed, without secrets: it goes into results that are kept."""
+    return {"fit_error": redact(result["fit_error"])} if result.get("fit_error") else {}
 
 
 def _scoring_errors(said: Iterable[warnings.WarningMessage]) -> dict[str, str]:
@@ -151,7 +157,7 @@ def _scoring_errors(said: Iterable[warnings.WarningMessage]) -> dict[str, str]:
     for one in said:
         text = str(one.message)
         if text.startswith(SCORING_FAILED):
-            found = {SCORE_ERROR: text}
+            found = {SCORE_ERROR: redact(text)}
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return found
 
@@ -207,7 +213,7 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
             reader.load()
             packages |= reader.packages
         except Exception as error:  # noqa: BLE001 - any class may fail in its own way
-            problem = f"cannot be sent to another process: {type(error).__name__}: {error}"
+            problem = redact(f"cannot be sent to another process: {type(error).__name__}: {error}")
             if problem not in [one.problem for one in faults]:  # a scorer may hold the estimator
                 faults.append(Fault(name, problem, "keep locks, open files and connections out of it"))
     if faults:

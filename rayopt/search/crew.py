@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rayopt.errors import WorkError
+from rayopt.runs.hidden import redact
 from rayopt.search.cells import Batch, Broken, Cell, Evaluator, dump
 
 FLUSH_S = 0.05
@@ -81,7 +82,7 @@ class Hands:
             try:
                 self._evaluator, self._number = Evaluator(self._fetch(number)), number
             except Exception as error:  # noqa: BLE001 - such as a module that is missing there; dying would not help
-                said = f"a worker cannot read what it is to evaluate: {type(error).__name__}: {error}"
+                said = redact(f"a worker cannot read what it is to evaluate: {type(error).__name__}: {error}")
                 yield [(cell.index, Broken(WorkError(said))) for cell in cells]
                 return
         answers: Answers = []

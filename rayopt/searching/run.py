@@ -17,6 +17,7 @@ from rayopt.errors import InputError, WorkError
 from rayopt.measure.machine import machine
 from rayopt.records import digest
 from rayopt.runs.files import write_bytes, write_json
+from rayopt.runs.hidden import redact
 from rayopt.search import saved, wrapped
 from rayopt.search.cells import Own
 from rayopt.search.checks import metric_names
@@ -255,9 +256,10 @@ class Searching:
 
 def _reason(error: BaseException) -> str:
     """Why a search failed, in one line: scikit-learn tells of fits that fail in many."""
+    said = redact(str(error))
     if isinstance(error, WorkError):
-        return str(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("---")]
+        return said
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("---")]
     if len(lines) > 2 and lines[0].startswith("All the"):
         return f"{lines[0]} {lines[-1]}"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -19,6 +19,7 @@ from rayopt.cluster.commands import (
     plain,
     program,
     setting_up,
+    setup_commands,
     start_commands,
     starting,
 )
@@ -29,7 +30,8 @@ from rayopt.cluster.ssh import Remote
 
 def cluster(tmp_path: Path, more: str = "", head: str = "10.0.0.1") -> ClusterFile:
     path = tmp_path / "cluster.yaml"
-    path.write_text(f"cluster_name: mine\nprovider: {{type: local, head_ip: {head}, worker_ips: [10.0.0.2]}}\n{more}")
+    workers = "" if head == "127.0.0.1" else "10.0.0.2"
+    path.write_text(f"cluster_name: mine\nprovider: {{type: local, head_ip: {head}, worker_ips: [{workers}]}}\n{more}")
     return read_cluster(path)
 
 
@@ -47,6 +49,12 @@ def cluster(tmp_path: Path, more: str = "", head: str = "10.0.0.1") -> ClusterFi
 )
 def test_nobody_else_s_ray_is_stopped(tmp_path: Path, given: str, kept: tuple[str, ...]) -> None:
     assert start_commands(cluster(tmp_path, f"head_start_ray_commands: {given}\n"), head=True) == kept
+
+
+def test_nobody_else_s_ray_is_stopped_by_the_set_up(tmp_path: Path) -> None:
+    given = "initialization_commands: [ray stop]\nsetup_commands: ['~/env/bin/ray stop -f; touch a', touch b]\n"
+    assert setup_commands(cluster(tmp_path, given), head=True) == ("true; touch a", "touch b")
+    assert setting_up(cluster(tmp_path, "head_setup_commands: [ray stop --force]\n"), head=True) == ""
 
 
 def test_a_file_without_commands_starts_ray_on_loopback(tmp_path: Path) -> None:
@@ -68,9 +76,10 @@ def test_commands_see_the_mark_the_token_and_the_head(tmp_path: Path, monkeypatc
         check=True,
     )
     seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    assert seen[on_host.MARK] == "abc"
+    assert (seen[on_host.MARK], seen[on_host.NAME]) == ("abc", "mine")
     assert seen["RAY_HEAD_IP"] == "10.0.0.1"
-    assert (seen["RAY_AUTH_MODE"], seen["RAY_AUTH_TOKEN_PATH"]) == ("token", f"{tmp_path}/.rayopt/clusters/mine.token")
+    token = f"{tmp_path}/.rayopt/clusters/mine.abc.token"
+    assert (seen["RAY_AUTH_MODE"], seen["RAY_AUTH_TOKEN_PATH"]) == ("token", token)
     assert {name: seen[name] for name in HEALTH} == HEALTH
     assert seen["MORE"] == "1"
     assert "RAY_ADDRESS" not in seen

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rayopt.cluster.demand import Machine, asks, faults_of, types_of, unknown_types
+from rayopt.cluster.demand import Ask, Machine, asks, faults_of, types_of, unknown_types
 from rayopt.loading import load
 
 SMALL = Machine({"CPU": 2.0, "memory": 4e9, "node:1.2.3.4": 1.0})
@@ -86,3 +86,10 @@ def test_machines_that_may_come_count() -> None:
     assert unknown_types({"available_node_types": {"gpu": {"node_config": {}}}})
     assert types_of({}) == []
     assert not unknown_types({})
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "count"), [(0.3, 0.1, 3), (1, 0.1, 10), (0.7, 0.1, 7), (1, 0.3, 3), (1, 2, 0)]
+)
+def test_parts_of_a_resource_are_counted_as_ray_counts(has: float, asked: float, count: int) -> None:
+    assert Machine({"GPU": has}).holds(Ask((), {"GPU": asked})) == count

@@ -189,3 +189,27 @@ def test_our_checker_agrees_with_jsonschema(data: st.DataObject) -> None:
 def test_a_cluster_in_a_cloud_has_no_addresses(home: Path) -> None:
     cluster: ClusterFile = read_cluster(next(path for path in SHIPPED if path.stem == "aws"))
     assert (cluster.head_ip, cluster.hosts, cluster.here) == (None, (), False)
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch /tmp/a", "--help", "a b", "user@host", ""])
+def test_what_is_no_address_is_no_host(tmp_path: Path, host: str) -> None:
+    """ssh would take one for an option."""
+    for said in (f"head_ip: 10.0.0.1, worker_ips: ['{host}']", f"head_ip: '{host}', worker_ips: []"):
+        path = tmp_path / "cluster.yaml"
+        path.write_text(f"cluster_name: mine\nprovider: {{type: local, {said}}}\n")
+        with pytest.raises(InputError, match="must be an address"):
+            read_cluster(path)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "node-1.example.org", "fe80::1%eth0", "node_1"])
+def test_addresses_and_names_are_hosts(tmp_path: Path, host: str) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(f"cluster_name: mine\nprovider: {{type: local, head_ip: 10.9.9.9, worker_ips: ['{host}']}}\n")
+    assert read_cluster(path).worker_ips == (host,)
+
+
+def test_workers_elsewhere_do_not_join_a_head_on_loopback(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text("cluster_name: mine\nprovider: {type: local, head_ip: 127.0.0.1, worker_ips: [10.0.0.2]}\n")
+    with pytest.raises(InputError, match=r"10\.0\.0\.2 cannot join the head at 127\.0\.0\.1"):
+        read_cluster(path)

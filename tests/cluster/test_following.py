@@ -94,6 +94,20 @@ def test_one_that_stays_lost_is_given_up() -> None:
     assert cluster.now < 40
 
 
+@pytest.mark.parametrize("error", [LostError("connection refused"), WorkError("no tunnel")])
+def test_a_line_that_cannot_be_made_again_is_tried_again(error: Exception) -> None:
+    """Such as while sshd answers and the dashboard behind it does not yet."""
+    cluster = Cluster([b"a"], state("SUCCEEDED", 0), {2, 3})
+
+    def reopen() -> None:
+        cluster.reopened += 1
+        raise error
+
+    cluster.reopen = reopen  # type: ignore[method-assign]
+    assert cluster.follow().code == 0
+    assert cluster.reopened == 2
+
+
 def test_a_wrong_token_is_no_lost_line() -> None:
     def refused() -> Submission:
         raise input_error("the cluster", "asks for another token")

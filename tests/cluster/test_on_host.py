@@ -53,6 +53,15 @@ def processes(mark: str) -> Iterator[dict[str, subprocess.Popen[str]]]:
         process.communicate()
 
 
+def test_clusters_of_the_same_name_from_elsewhere_are_found(mark: str) -> None:
+    theirs = start("echo; exec sleep 100", RAYOPT_CLUSTER=f"{mark}0", RAYOPT_CLUSTER_NAME=f"of-{mark}")
+    seen = [on_host.facts(one, [], f"of-{mark}")["others"] for one in (mark, f"{mark}0")]
+    unnamed = on_host.facts(mark, [])["others"]
+    theirs.kill()
+    theirs.communicate()
+    assert (seen, unnamed) == ([1, 0], 0)
+
+
 def test_the_marked_and_their_children_are_found(mark: str, processes: dict[str, subprocess.Popen[str]]) -> None:
     child = psutil.Process(processes["stubborn"].pid).children()[0]
     found = on_host.marked(mark)

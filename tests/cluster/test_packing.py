@@ -186,3 +186,35 @@ def test_git_itself_would_leave_out_the_same(
     words = ["git", "-C", str(root), "-c", "core.excludesFile=", "ls-files", "--others", "--exclude-standard"]
     kept = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
     assert names(root) == set(kept)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prod.env",
+        ".secrets",
+        "secrets.env",
+        "kubeconfig",
+        "kubeconfig.yaml",
+        ".boto",
+        ".s3cfg",
+        ".vault-token",
+        "a.tfstate",
+    ],
+)
+def test_files_that_tools_keep_secrets_in_stay(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name, text="x")
+    write(tmp_path, "example.env", text="x")
+    write(tmp_path, "environment.py", text="x")
+    package = collect(tmp_path)
+    assert (package.secrets, set(package.files)) == ((name,), {"example.env", "environment.py"})
+
+
+def test_a_key_inside_of_a_file_keeps_it_here(tmp_path: Path) -> None:
+    """A service account is JSON; code that only speaks of keys travels."""
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----\n"
+    write(tmp_path, "account.json", text=json.dumps({"type": "service_account", "private_key": key}))
+    write(tmp_path, "settings.txt", text=f"key = {key}")
+    write(tmp_path, "code.py", text='if "-----BEGIN PRIVATE KEY-----" in text:\n    raise ValueError(text)\n')
+    package = collect(tmp_path)
+    assert (package.secrets, set(package.files)) == (("account.json", "settings.txt"), {"code.py"})

@@ -46,6 +46,16 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, said: st
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["pip", "uv", "conda"])
+def test_a_file_that_ray_would_send_the_text_of_is_read(tmp_path: Path, key: str) -> None:
+    packages = tmp_path / "packages.txt"
+    packages.write_text("--index-url https://me:hunter22@index/simple\nrequests\n")
+    with pytest.raises(InputError, match=r"packages\.txt: holds an address with a password in it"):
+        read(tmp_path, f"{key}: {packages}")
+    packages.write_text("requests\n")
+    assert read(tmp_path, f"{key}: {packages}") == {key: str(packages)}
+
+
 def test_every_key_but_the_taken_ones_is_rays_own() -> None:
     from ray.runtime_env import RuntimeEnv
 

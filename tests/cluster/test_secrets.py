@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from rayopt.cluster import secrets
-from rayopt.cluster.secrets import Secret, leaks, parse, redact, written
+from rayopt.cluster.secrets import Secret, leaks, leaks_in, parse, written
 from rayopt.errors import InputError
+from rayopt.runs.hidden import VARIABLE, redact
+from rayopt.watch import log, logging_to
 
 VALUE = "c0rrect-horse-battery"
 
@@ -21,7 +24,7 @@ VALUE = "c0rrect-horse-battery"
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process's streams and log records are put back."""
     factory, out, err = logging.getLogRecordFactory(), sys.stdout, sys.stderr
-    monkeypatch.delenv(secrets.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     yield
     logging.setLogRecordFactory(factory)
     sys.stdout, sys.stderr = out, err
@@ -31,7 +34,7 @@ def test_a_secret_is_a_name_and_perhaps_a_path() -> None:
     assert parse("HF_TOKEN") == Secret("HF_TOKEN")
     assert parse("HF_TOKEN=/run/hf") == Secret("HF_TOKEN", "/run/hf")
     assert parse("HF_TOKEN=~/hf") == Secret("HF_TOKEN", "~/hf")
-    assert secrets.named({secrets.VARIABLE: written([Secret("A"), Secret("B", "/b")])}) == (
+    assert secrets.named({VARIABLE: written([Secret("A"), Secret("B", "/b")])}) == (
         Secret("A"),
         Secret("B", "/b"),
     )
@@ -45,7 +48,7 @@ def test_a_value_is_refused_and_not_repeated(text: str) -> None:
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *those: Secret) -> None:
-    monkeypatch.setenv(secrets.VARIABLE, written(those))
+    monkeypatch.setenv(VARIABLE, written(those))
 
 
 def test_values_come_from_the_environment_or_from_a_private_file(
@@ -96,10 +99,71 @@ def test_nothing_that_is_printed_or_logged_holds_a_value(monkeypatch: pytest.Mon
     assert redact(f"{VALUE}{VALUE}") == "******"
 
 
+@pytest.mark.parametrize("cut", range(1, len(VALUE)))
+def test_a_value_that_is_written_in_parts_is_left_out(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+    out = io.StringIO()
+    monkeypatch.setenv("OWN_TOKEN", VALUE)
+    told(monkeypatch, Secret("OWN_TOKEN"))
+    stream = secrets.Hiding(out)
+    for part in ("it is ", VALUE[:cut], VALUE[cut:], " and no ", VALUE[:cut], "\n", VALUE[:cut]):
+        stream.write(part)
+    assert out.getvalue() == f"it is *** and no {VALUE[:cut]}\n"
+    stream.release()
+    assert out.getvalue() == f"it is *** and no {VALUE[:cut]}\n{VALUE[:cut]}"
+
+
+@pytest.mark.parametrize("value", [VALUE, 'with "quotes" and \\', "pässwörd-42"])
+def test_nothing_in_the_logs_of_a_run_holds_a_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Not in what is said, nor in fields, nor in a traceback; the lines of JSON still are JSON."""
+    monkeypatch.setenv("OWN_TOKEN", value)
+    told(monkeypatch, Secret("OWN_TOKEN"))
+    with logging_to(tmp_path / "log.txt"):
+        log.info("it is %s", value, extra={"fields": {"reason": value, "more": [value], "path": Path(value)}})
+        try:
+            raise ValueError(value)
+        except ValueError:
+            log.info("failed", exc_info=True)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [lines[0][key] for key in ("message", "reason", "more", "path")] == ["it is ***", "***", ["***"], "***"]
+    assert lines[1]["trace"].endswith("ValueError: ***")
+    assert (tmp_path / "log.txt").read_text().count("***") == 2
+    assert value not in (tmp_path / "log.txt").read_text()
+
+
+def test_tracebacks_of_other_handlers_hold_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN_TOKEN", VALUE)
+    told(monkeypatch, Secret("OWN_TOKEN"))
+    secrets.setup()
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logger = logging.getLogger("another library")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        raise ValueError(VALUE)
+    except ValueError:
+        logger.exception("failed")
+    logger.removeHandler(handler)
+    assert "ValueError: ***" in said.getvalue()
+    assert VALUE not in said.getvalue()
+
+
 def test_without_secrets_nothing_is_wrapped() -> None:
     before = sys.stdout
     secrets.setup()
     assert sys.stdout is before
+
+
+def test_a_field_that_is_named_as_a_secret_is_one() -> None:
+    data = {
+        "args": {"password": VALUE, "tokenizer": "bert-base", "max_tokens": "1024000", "token": "cls"},
+        "steps": [{"aws_secret_access_key": VALUE}, {"api_key": "/run/secrets/key"}, {"api_key": None}],
+    }
+    faults = leaks_in(data, lambda at: ".".join(map(str, at)))
+    assert [fault.place for fault in faults] == ["args.password", "steps.0.aws_secret_access_key"]
+    assert VALUE not in "".join(map(str, faults))
 
 
 def test_what_looks_like_a_secret_is_found_and_not_repeated() -> None:

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayopt.cluster.fetching import fetch
-from rayopt.cluster.submission import MANIFEST, SentFile, command, entrypoint, is_inside, manifest, new_id
+from rayopt.cluster.submission import MANIFEST, SentFile, command, entrypoint, manifest, new_id, next_id, out_fault
 from rayopt.errors import InputError, WorkError
+from rayopt.runs.files import is_inside
 
 
 def test_the_shell_gives_each_word_as_it_was() -> None:
@@ -139,3 +140,21 @@ def test_a_head_offers_plain_files_and_takes_them_back(tmp_path: Path) -> None:
     assert list(logs.iterdir()) == []
     missing = subprocess.run([*words[:-1], str(tmp_path / "none")], capture_output=True, text=True, check=False)
     assert missing.returncode == 3
+
+
+def test_two_that_are_submitted_at_once_choose_the_same_id_and_the_next_another() -> None:
+    first = next_id("mine", [])
+    second = next_id("mine", [first])
+    assert first == next_id("mine", [second, "mine", "other-1"])
+    assert len({first, second, next_id("mine", [first, second]), next_id("other", [])}) == 4
+    assert all(one.startswith("mine-") and len(one) == 13 for one in (first, second))
+
+
+@pytest.mark.parametrize("out", [None, "/nfs/runs", "~/runs", "s3://bucket/mine", "gs://bucket/mine"])
+def test_what_lasts_on_the_cluster_takes_results(out: str | None) -> None:
+    assert out_fault(out) == ""
+
+
+@pytest.mark.parametrize("out", ["results", "./results", "../results", "", "~other/runs", "s4://bucket/mine"])
+def test_results_do_not_go_where_they_are_lost(out: str) -> None:
+    assert "no place that lasts on the cluster" in out_fault(out)

@@ -16,6 +16,7 @@ from tests.hosts.ports import CLOSED, KNOCKS, PROCESS_PORTS, knock, of_process, 
 from tests.hosts.world import REPOSITORY, World
 
 HOSTS = ("head", "one", "two")
+CLUSTERS = Path(".rayopt/clusters")
 PYTHON = f"{sys.prefix}/bin/python"
 
 # A driver on the head with a worker process on every node, until its stdin closes.
@@ -52,9 +53,10 @@ def file(world: World) -> Path:
 @pytest.fixture
 def driver(world: World, file: Path) -> Iterator[subprocess.Popen[str]]:
     """A driver that takes all CPUs."""
-    with world["head"].popen(
+    head = world["head"]
+    with head.popen(
         [PYTHON, "-c", DRIVER],
-        env={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(world["head"].home / TOKEN)},
+        env={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.home / there(world))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -63,6 +65,11 @@ def driver(world: World, file: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "busy\n"
         yield process
         process.communicate()
+
+
+def there(world: World) -> Path:
+    """Where the hosts keep the token."""
+    return CLUSTERS / f"rayopt-onprem.{json.loads(world['client'].read(CLUSTERS / 'rayopt-onprem.json'))['mark']}.token"
 
 
 def told(done: subprocess.CompletedProcess[str]) -> Any:
@@ -83,10 +90,11 @@ def test_all_nodes_are_there_with_what_they_have(world: World, file: Path) -> No
 
 
 def test_the_token_is_for_its_owner_alone_everywhere(world: World, file: Path) -> None:
-    tokens = {world[name].read(TOKEN) for name in ("client", *HOSTS)}
+    places = {"client": TOKEN, **dict.fromkeys(HOSTS, there(world))}
+    tokens = {world[name].read(place) for name, place in places.items()}
     assert len(tokens) == 1
-    for name in ("client", *HOSTS):
-        assert world[name].run(["stat", "-c", "%a", world[name].home / TOKEN]).stdout == "600\n"
+    for name, place in places.items():
+        assert world[name].run(["stat", "-c", "%a", world[name].home / place]).stdout == "600\n"
     token = tokens.pop().strip()
     for name in HOSTS:
         shown = world[name].run(["ps", "-eo", "args="]).stdout
@@ -207,6 +215,21 @@ def test_a_busy_cluster_is_not_ended_without_a_word(world: World, file: Path, dr
         assert unwanted(knock(world["stranger"], world[name], asked)) == []
 
 
+def test_a_second_client_leaves_the_cluster_alone(world: World, file: Path) -> None:
+    """Another home on the same client knows nothing of what was started from the first one."""
+    client = world["client"]
+    before = world["head"].read(there(world))
+    other = {"HOME": str(client.home / "other")}
+    client.run(
+        ["bash", "-c", "mkdir -p ~/other && ln -s ~/.ssh ~/other/.ssh && cp ~/.bashrc ~/other 2>/dev/null || true"]
+    )
+    done = rayopt(client, "cluster", "up", file, env=other)
+    assert done.returncode == 2
+    assert "a cluster 'rayopt-onprem' that was not started from here runs on" in done.stderr
+    assert world["head"].read(there(world)) == before
+    assert rayopt(client, "cluster", "status", file).returncode == 0
+
+
 def test_the_firewall_lines_close_what_is_open(world: World, file: Path) -> None:
     lines = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))["firewall"]
     world["head"].run(["bash", "-ec", "\n".join(lines)])
@@ -232,6 +255,23 @@ def test_what_died_is_named_and_brought_back(world: World, file: Path) -> None:
     assert "raylet" in " ".join(world["one"].processes().values())
 
 
+def test_up_and_down_ask_what_they_cannot_see(world: World, file: Path) -> None:
+    """The dashboard has died and may have left jobs at work: neither command ends them without a word."""
+    client, head = world["client"], world["head"]
+    synced = rayopt(client, "cluster", "sync", file)
+    head.run(["pkill", "-KILL", "-f", "dashboard/dashboard.py"])
+    up = rayopt(client, "cluster", "up", file)
+    down = rayopt(client, "cluster", "down", file, stdin=subprocess.DEVNULL)
+    assert synced.returncode == 0  # nothing differs, so nothing is replaced under a running cluster
+    assert up.returncode == 1
+    assert "but the dashboard of the cluster does not answer" in up.stderr
+    assert f"`rayopt cluster down {file}` ends it" in up.stderr
+    assert down.returncode == 2
+    assert "what runs on it cannot be seen" in down.stderr
+    for name in HOSTS:
+        assert "raylet" in " ".join(world[name].processes().values())
+
+
 def test_down_ends_what_up_has_started_and_nothing_else(world: World, file: Path) -> None:
     other = ["bash", "-c", "exec -a raylet sleep 1000"]
     with world["one"].popen(other, env={"RAYOPT_CLUSTER": "another"}):
@@ -240,8 +280,9 @@ def test_down_ends_what_up_has_started_and_nothing_else(world: World, file: Path
         world["one"].run(["pkill", "sleep"])
     assert done.returncode == 0
     assert left == {"head": [], "one": ["raylet 1000"], "two": []}
-    for name in ("client", *HOSTS):
-        assert world[name].run(["test", "-e", world[name].home / TOKEN], check=False).returncode == 1
+    assert not world["client"].run(["find", world["client"].home / TOKEN], check=False).stdout
+    for name in HOSTS:
+        assert world[name].run(["ls", "-A", world[name].home / CLUSTERS]).stdout == ""
     again = rayopt(world["client"], "cluster", "down", file)
     assert (again.returncode, "nothing to end" in again.stdout) == (0, True)
     assert rayopt(world["client"], "cluster", "status", file).returncode == 2

@@ -27,6 +27,22 @@ def test_a_token_is_made_once_for_its_owner_alone(home: Path) -> None:
     assert path.read_text() == token
 
 
+def test_two_that_make_one_at_once_have_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is there first, and whole: nobody ever sees an empty file."""
+    path = home / ".ray" / "auth_token"
+
+    def first(aside: str, target: Path) -> None:
+        assert not path.exists()
+        path.write_text("c" * 64)
+        path.chmod(0o600)
+        raise FileExistsError
+
+    monkeypatch.setattr("os.link", first)
+    assert private_token() == path
+    assert path.read_text() == "c" * 64
+    assert [one.name for one in path.parent.iterdir()] == ["auth_token"]
+
+
 def test_a_token_that_others_could_read_is_closed_to_them(home: Path) -> None:
     (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("a" * 64)

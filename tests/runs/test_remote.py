@@ -195,6 +195,43 @@ def test_one_that_was_taken_for_dead_writes_no_more(
     assert kept(store)["plan.json"] == b"new"
 
 
+@pytest.mark.parametrize("crash", ["_put_bytes", "_move"])
+def test_a_start_that_breaks_off_costs_nothing_that_lies_here(
+    store: Store, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    """What was not copied any more is in the work folder alone: it is still what the next start goes on from."""
+    with RemoteFolder(URI).kept():
+        (RemoteFolder(URI).work / "plan.json").write_text("newer than the store's")
+    kept_before = getattr(RemoteFolder, crash)
+
+    def killed(folder: RemoteFolder, *words: Any) -> None:
+        if crash == "_move":
+            kept_before(folder, *words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RemoteFolder, crash, killed)
+    with pytest.raises(KeyboardInterrupt), RemoteFolder(URI).kept():
+        pass
+    monkeypatch.setattr(RemoteFolder, crash, kept_before)
+    with RemoteFolder(URI).kept():
+        assert (RemoteFolder(URI).work / "plan.json").read_text() == "newer than the store's"
+
+
+@pytest.mark.parametrize("name", ["/{tmp}/evil", "../evil", "a/../../evil", "./evil", "a\\..\\evil"])
+def test_no_name_at_the_address_leads_out_of_the_folder(store: Store, tmp_path: Path, name: str) -> None:
+    import boto3
+
+    folder = RemoteFolder(URI)
+    with folder.kept(), folder.mirrored():
+        (folder.work / "plan.json").write_text("{}")
+    bucket = boto3.resource("s3", endpoint_url=store.url).Bucket("results")
+    bucket.put_object(Key=f"mine/{name.format(tmp=tmp_path)}", Body=b"evil")
+    home = tmp_path / "home" / "run"
+    RemoteFolder(URI).bring_to(home)
+    assert list(local(home)) == ["plan.json"]
+    assert not list(tmp_path.rglob("*evil*"))
+
+
 def test_two_runs_on_one_machine_are_one_too_many(store: Store) -> None:
     with RemoteFolder(URI).kept(), pytest.raises(InputError, match="in use by another run"), RemoteFolder(URI).kept():
         pass
