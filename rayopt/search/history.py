@@ -46,16 +46,17 @@ class History:
     """Observations in the order in which they came, and the points that are still being evaluated.
 
     With a path, each change is a line of that journal before it is a change here; what the journal holds is read.
+    With a space its points are read as that space has them: JSON knows neither tuples nor keys that are numbers.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None = None, space: Space | None = None) -> None:
+        self._path, self._space = path, space
         self._observations: list[Observation] = []
         self._pending: list[Params] = []
         self._reports: dict[str, list[tuple[int, float]]] = {}
         self._about: dict[str, Any] = {}
         for entry in journal.read(path) if path else []:
-            self._apply(entry)
+            self._apply(self._as_asked(entry))
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -105,6 +106,13 @@ class History:
         if self._path:
             journal.append(self._path, entry)
         self._apply(entry)
+
+    def _as_asked(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A line of the journal with its point as the space has it, where it is one of the space."""
+        try:
+            return {**entry, "params": self._space.read(entry["params"])} if self._space else entry
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return entry
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
         params, event = entry.get("params"), entry.get("event")

@@ -76,7 +76,7 @@ class Trials:
     def __init__(self, search: JobSearch, desk: Desk) -> None:
         self._search, self._desk = search, desk
         self._start = time.perf_counter()
-        history = History(desk.folder.observations)
+        history = History(desk.folder.observations, search.space)
         history.begin(search.aim.about())
         self._asking = asking_of(search.job, search.space, history, search.aim, search.warm)
         self._known = {line.get("id") for line in journal.read(desk.folder.outcomes)}

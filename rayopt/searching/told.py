@@ -75,8 +75,9 @@ class Told(Progress):
     def _candidate_ended(self, cell: Cell, folds: Sequence[tuple[Result, bool]], left_s: float | None) -> None:
         params = plain(cell.parameters)
         scores = [quantity(result, self._metric) for result, _ in folds]
-        score = None if any(math.isnan(one) for one in scores) else statistics.fmean(scores)
-        reason = next(filter(None, (error_of(result) for result, _ in folds)), "")
+        odd = next((f"the score of a fold is {one}" for one in scores if not math.isfinite(one)), "")
+        score = None if odd else statistics.fmean(scores)
+        reason = next(filter(None, (error_of(result) for result, _ in folds)), odd)
         trial: Trial = {
             "id": digest([self._round, params])[:12],
             "params": params,
