@@ -27,7 +27,7 @@ from rayopt.searching.best import graded, write_best
 from rayopt.searching.proposing import asking_of
 from rayopt.searching.ranking import Chosen, Trial, fronts, grid_count, importance_of_grid, plain, ranked
 from rayopt.searching.search import Search
-from rayopt.searching.told import Told
+from rayopt.searching.told import Told, who
 from rayopt.tasks import versions
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Searching:
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends."""
         start = time.perf_counter()
+        self._desk.cache.hold()  # what this run finds there is there until its end
         x, y, params = self._rows()
         found = self._sklearn_search(len(y))
         runner = Runner(
@@ -201,6 +202,7 @@ class Searching:
             "trials": trials,
             "cells": runner.evaluated,
             "evaluated_by": dict(runner.by),
+            "evaluated": who(runner.by, self._desk.open_crew is not None),
             "path": None,
             "environment": {**machine(), "versions": versions()},
         }
