@@ -55,6 +55,7 @@ class History:
         self._pending: list[Params] = []
         self._reports: dict[str, list[tuple[int, float]]] = {}
         self._about: dict[str, Any] = {}
+        self.elapsed_s = 0.0  # how long had been searched when the last point was told of
         for entry in journal.read(path) if path else []:
             self._apply(self._as_asked(entry))
 
@@ -90,9 +91,10 @@ class History:
         """Notes that a point is being evaluated."""
         self._write({"event": "asked", "params": _plain_params(params)})
 
-    def tell(self, observation: Observation) -> None:
-        """Notes what became of a point; it is no longer pending."""
-        self._write({"event": "told", **as_entry(observation)})
+    def tell(self, observation: Observation, elapsed_s: float = 0.0) -> None:
+        """Notes what became of a point, so long after the search began; it is no longer pending."""
+        searched = {"elapsed_s": round(elapsed_s, 3)} if elapsed_s else {}
+        self._write({"event": "told", **as_entry(observation), **searched})
 
     def report(self, params: Params, step: int, value: float) -> None:
         """Notes a value that was told while a point is being evaluated."""
@@ -134,6 +136,7 @@ class History:
             self._reports.pop(key, None)
         if event == "told":
             self._observations.append(from_entry(entry))
+            self.elapsed_s = max(self.elapsed_s, float(entry.get("elapsed_s", 0.0)))
 
 
 @dataclass(frozen=True)
