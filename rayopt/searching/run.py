@@ -14,6 +14,7 @@ from rayopt.backend import describe
 from rayopt.engine import Desk
 from rayopt.errors import InputError, WorkError
 from rayopt.measure.machine import machine
+from rayopt.records import digest
 from rayopt.runs.files import write_bytes, write_json
 from rayopt.search import wrapped
 from rayopt.search.cells import Own
@@ -49,9 +50,7 @@ class Searching:
         self._desk.cache.hold()  # what this run finds there is there until its end
         x, y, params = self._rows()
         found = self._sklearn_search(len(y))
-        runner = Runner(
-            self._means(), CachedCells(self._desk.cache, self._search.context), self._told, self._candidates
-        )
+        runner = Runner(self._means(), self._store(), self._told, self._candidates)
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
@@ -103,6 +102,11 @@ class Searching:
         if test is not None:
             self._test = search.x[test], search.y[test]
         return search.x[taken], search.y[taken], search.rows.at(taken).fit_params(search.estimator)
+
+    def _store(self) -> CachedCells:
+        deadline_s = self._search.job["deadline_s"]
+        late = digest([deadline_s, str(self._desk.folder.path.resolve())]) if deadline_s is not None else ""
+        return CachedCells(self._desk.cache, self._search.context, late)
 
     def _means(self) -> Means:
         search, desk = self._search, self._desk

@@ -77,6 +77,23 @@ def test_one_that_hangs_is_ended_at_its_deadline() -> None:
     assert found.best_params_ != {"strength": 3.0}
 
 
+def test_what_took_too_long_is_not_waited_for_again(tmp_path: Path) -> None:
+    """A result at the first look: a second wait would be told of as lost workers."""
+    for late, known in (("a run", 0), ("a run", 4), ("another run", 3)):
+        said = Notes()
+        runner = Runner(children(deadline_s=1.0), CachedCells(Cache(tmp_path), "a context", late), said)
+        found = GridSearchCV(
+            Nearest(how="hang", at=3.0), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS), error_score=0.0
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitFailedWarning)
+            wrapped.fit(found, runner, X, Y)
+        runner.close()
+        assert runner.evaluated["cached"] == known
+        assert scores(found)[0][STRENGTHS.index(3.0)] == 0.0
+        assert bool(said.notes[:-1]) == (known < 4)
+
+
 def test_with_error_score_raise_the_reason_is_raised() -> None:
     with pytest.raises(WorkError, match=r"'strength': 0.5.* on fold .: its worker died twice: .*SIGKILL"):
         search(children(), Nearest(how="die", at=0.5), error_score="raise")
