@@ -60,6 +60,7 @@ def run(
         remote = RemoteFolder(str(out)) if is_address(out) else None
         folder = RunFolder(remote.work if remote else run_folder(out, loaded.job.name))
         _check_address(address)
+        _check_trackers(wanted, loaded.job.name, folder)
         store = Cache(cache)
         prepared = loaded.kind.prepare(loaded.job, loaded.document, store)
         if remote:
@@ -90,13 +91,21 @@ def _tracking(watcher: Watcher, wanted: Sequence[tracked.Wanted], name: str, fol
         return
     from rayopt.onray.trackers import tracker
 
-    telling = tracked.Tracked(watcher, folder.outcomes, [tracker(one, name, folder.path) for one in wanted])
+    told = tracked.Told(folder.tracked)
+    trackers = {str(one): tracker(one, name, folder.path, anew=not told[str(one)]) for one in wanted}
+    telling = tracked.Tracked(watcher, folder.outcomes, trackers, told)
     failed = True
     try:
         yield telling
         failed = False
     finally:
         telling.close(failed)
+
+
+def _check_trackers(wanted: Sequence[tracked.Wanted], name: str, folder: RunFolder) -> None:
+    for one in wanted:
+        if one.name == "tensorboard":
+            one.folder(name, folder.path)
 
 
 def _carry_out(loaded: Loaded, prepared: Prepared, desk: Desk) -> dict[str, Any]:

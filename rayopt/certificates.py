@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,29 @@ def probe(artifact: Artifact, rows: Rows, seed: int) -> dict[str, Any]:
     return {**told, "outputs": [_written(one) for one in outputs]}
 
 
-def probe_by(predict: Callable[[Array], Any], rows: Array, seed: int) -> dict[str, Any]:
-    """The same of an estimator, whose outputs may be labels; None where it gives none on such inputs."""
+def probe_by(estimator: Any, rows: Array, seed: int) -> dict[str, Any] | None:
+    """The same of an estimator, whose outputs may be labels; None where the rows have no finite range.
+
+    Outputs are None where it predicts nothing, or nothing finite, on such inputs.
+    """
     told = {"seed": seed, "inputs": {name: _range(array) for name, array in arrays_of(rows).items()}}
-    return {**told, "outputs": _predicted(predict, told)}
+    return {**told, "outputs": _predicted(estimator, told)} if _is_json(told) else None
 
 
-def _predicted(predict: Callable[[Array], Any], told: dict[str, Any]) -> Any:
+def _predicted(estimator: Any, told: dict[str, Any]) -> Any:
     try:
-        return np.asarray(predict(arrays_of(_inputs(told))[""])).tolist()
-    except Exception:  # noqa: BLE001 - an estimator may refuse what is made up
+        outputs = np.asarray(estimator.predict(arrays_of(_inputs(told))[""])).tolist()
+    except Exception:  # noqa: BLE001 - an estimator may refuse what is made up, or not be one that predicts
         return None
+    return outputs if _is_json(outputs) else None
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _written(outputs: Array) -> Any:
@@ -184,7 +196,9 @@ def _verify_estimator(folder: Path) -> Finding:
             return Finding(folder.name)
         estimator = saved.read(files[saved.FILE], saved.FILE)
         told = certificate["probe"]
-        wanted, got = told["outputs"], _predicted(estimator.predict, told)
+        if told is None:
+            return Finding(folder.name)
+        wanted, got = told["outputs"], _predicted(estimator, told)
     except InputError as error:
         return Finding(folder.name, str(error))
     except (KeyError, TypeError, ValueError) as error:

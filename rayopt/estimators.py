@@ -13,6 +13,7 @@ from rayopt.errors import input_error
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.search import saved
+from rayopt.searching.best import params_of
 from rayopt.spec import parse_document
 
 
@@ -49,4 +50,5 @@ def _fitted_again(kept: RunFolder, certificate: dict[str, Any], folder: str | Pa
     taken, _ = search.split()
     params = search.rows.at(taken).fit_params(search.estimator)
     params.pop("groups", None)
-    return search.estimator.set_params(**certificate["params"]).fit(search.x[taken], search.y[taken], **params)
+    chosen = params_of(search, certificate["params"])
+    return search.estimator.set_params(**chosen).fit(search.x[taken], search.y[taken], **params)

@@ -2,15 +2,17 @@
 
 A tracker is `tensorboard`, into the run folder or `tensorboard:FOLDER`, or `mlflow`, `mlflow:URI` for a server or a
 store. Both are Ray Tune's own callbacks (`onray.trackers`), told of each line; nothing of a run depends on them.
+How far each was told is kept in the run folder, so that a run that goes on tells none of them anything twice.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +51,17 @@ class Wanted:
     name: str
     at: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}:{self.at}" if self.at else self.name
+
+    def folder(self, name: str, run: Path) -> Path:
+        """Where TensorBoard's files of the run `name` in `run` lie; raises InputError where the run itself is there."""
+        there = Path(self.at) / name if self.at else run / "tensorboard"
+        if run.resolve().is_relative_to(there.resolve()):
+            problem = f"{there} is or holds the run's own folder"
+            raise input_error(f"--track {self}", problem, f"leave the folder out, for {run / 'tensorboard'}")
+        return there
+
 
 def wanted(written: str) -> Wanted:
     """What `tensorboard`, `mlflow:URI` and the like ask for; raises InputError."""
@@ -80,14 +93,39 @@ def _numbers(value: Any, prefix: str, depth: int) -> list[tuple[str, float]]:
     return [pair for key, one in value.items() for pair in _numbers(one, f"{prefix}.{key}".lstrip("."), depth - 1)]
 
 
+class Told:
+    """How many bytes of the journal each tracker was told, by what asked for it; kept in a file if there is one."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._bytes: dict[str, int] = {}
+        try:
+            found = json.loads(path.read_text()) if path else {}
+            self._bytes = {name: int(count) for name, count in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return  # no earlier run has told anything, or nobody knows any more
+
+    def __getitem__(self, name: str) -> int:
+        return self._bytes.get(name, 0)
+
+    def __setitem__(self, name: str, count: int) -> None:
+        if self[name] == count:
+            return
+        self._bytes[name] = count
+        if self._path:
+            aside = self._path.with_name(f".{self._path.name}.new")
+            aside.write_text(json.dumps(self._bytes))
+            aside.replace(self._path)
+
+
 @dataclass
 class Tracked:
     """A watcher that passes everything on and, whenever something came, tells the trackers the journal's new lines."""
 
     then: Watcher
     path: Path
-    trackers: Sequence[Tracker]
-    told_bytes: int = 0
+    trackers: Mapping[str, Tracker]
+    told: Told = field(default_factory=Told)
 
     def planned(self, count: int) -> None:
         self.then.planned(count)
@@ -115,18 +153,26 @@ class Tracked:
 
     def look(self) -> None:
         """Tells what is new. A tracker that fails is done without: the run is worth more."""
-        lines, self.told_bytes = journal.read_on(self.path, self.told_bytes)
-        for line in lines:
-            self._each("tell", entry_of(line))
+        for name, tracker in list(self.trackers.items()):
+            try:
+                self._tell(name, tracker)
+            except Exception as error:  # noqa: BLE001 - a server may be gone, a disk full
+                self._do_without(name, error)
 
     def close(self, failed: bool) -> None:
         self.look()
-        self._each("close", failed)
-
-    def _each(self, what: str, value: Any) -> None:
-        for one in list(self.trackers):
+        for name, tracker in list(self.trackers.items()):
             try:
-                getattr(one, what)(value)
-            except Exception as error:  # noqa: BLE001 - a server may be gone, a disk full
-                log.warning("%s is not told any more: %s: %s", type(one).__name__, type(error).__name__, error)
-                self.trackers = [other for other in self.trackers if other is not one]
+                tracker.close(failed)
+            except Exception as error:  # noqa: BLE001
+                self._do_without(name, error)
+
+    def _tell(self, name: str, tracker: Tracker) -> None:
+        lines, end = journal.read_on(self.path, self.told[name])
+        for line in lines:
+            tracker.tell(entry_of(line))
+        self.told[name] = end
+
+    def _do_without(self, name: str, error: Exception) -> None:
+        log.warning("%s is not told any more: %s: %s", name, type(error).__name__, error)
+        self.trackers = {other: one for other, one in self.trackers.items() if other != name}

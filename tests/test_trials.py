@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from rayopt import api
 from rayopt.cli.commands import cli
 from rayopt.errors import InputError, WorkError
+from rayopt.watch import Silent
 from tests.conftest import BOWL_SPACE
 
 PROGRAM = str(Path(sys.executable).parent / "rayopt")
@@ -48,6 +49,18 @@ def test_the_fields_with_which_a_job_comes_out_best_are_found(bowl_search: Calla
     table = pandas.read_parquet(out / "trials.parquet")
     assert table["score"].tolist() == [one["score"] for one in summary["trials"]]
     assert list(pandas.read_csv(out / "trials.csv")["id"]) == list(table["id"])
+
+
+def test_the_time_that_is_left_is_told(bowl_search: Callable[..., Path], tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Listening(Silent):
+        def ended(self, id: str, name: str, status: str, reason: str, cached: bool) -> None:
+            told.append(name)
+
+    api.run(bowl_search(n_trials=3, strategy="random"), tmp_path / "out", address="inprocess", watcher=Listening())
+    assert [name.endswith("left)") for name in told] == [True, True, False]
+    assert all("best so far" in name for name in told)
 
 
 def test_less_may_be_better_and_an_inline_job_has_its_lines(bowl_search: Callable[..., Path], tmp_path: Path) -> None:

@@ -62,17 +62,17 @@ class Display(Silent):
         self.console = console
         self._running: dict[str, str] = {}
         self._cached = 0
-        self._ready = False
+        self._last = self._best = ""
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
         self._task = self._bar.add_task("loading", total=None)
 
     def planned(self, count: int) -> None:
-        self._bar.update(self._task, description="working" if self._ready else "starting", total=count)
+        described = "starting" if self._bar.tasks[0].description == "loading" else self._bar.tasks[0].description
+        self._bar.update(self._task, description=described, total=count)
 
     def backend_started(self, name: str, dashboard: str | None, seconds: float) -> None:
-        self._ready = True
         self._bar.update(self._task, description="working")
         where = f"; dashboard: {dashboard}" if dashboard else ""
         self.console.print(f"{name} is ready ({seconds:.1f} s){where}", highlight=False)
@@ -83,9 +83,13 @@ class Display(Silent):
     def ended(self, id: str, name: str, status: str, reason: str, cached: bool) -> None:
         self._running.pop(id, None)
         self._cached += cached
-        self._bar.advance(self._task)
+        self._bar.update(self._task, advance=1, description="working")
+        self._last = f"{status}: {name}"
         if status == "failed":
             self.console.print(Text(f"failed: {name}: {reason}", style="red"))
+
+    def candidate(self, id: str, status: str, best: Mapping[str, float]) -> None:
+        self._best = ", ".join(f"{name} {value:.4g}" for name, value in best.items())
 
     def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
         self._bar.update(self._task, description="training", completed=step)
@@ -95,6 +99,10 @@ class Display(Silent):
     def __rich__(self) -> RenderableType:
         names = list(self._running.values())
         lines = [Text(f"  {name}", style="dim", overflow="ellipsis", no_wrap=True) for name in names[:SHOWN]]
+        if self._best:
+            lines.insert(0, Text(f"  best so far: {self._best}"))
+        if self._last:
+            lines.append(Text(f"  {self._last}", style="dim", overflow="ellipsis", no_wrap=True))
         if len(names) > SHOWN:
             lines.append(Text(f"  and {len(names) - SHOWN} more", style="dim"))
         if self._cached:

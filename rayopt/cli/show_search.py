@@ -30,6 +30,8 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
     cached = f", {cells['cached']} of {sum(cells.values())} evaluations from the cache" if cells.get("cached") else ""
     tried = format_count(len(found.rows), "candidate")
     click.echo(f"{tried}, {failed} without a score{cached}; {format_seconds(summary['seconds'])}")
+    if summary.get("evaluated"):
+        click.echo(f"evaluations: {summary['evaluated']}")
     broken = sum(row.rank is None and row.score is not None for row in found.rows)
     if broken:
         click.echo(f"{broken} of them outside of the constraints")

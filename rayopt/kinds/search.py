@@ -33,6 +33,12 @@ OWN_STRATEGIES = ("grid", "halving", "random")
 CONFIRM = "make it smaller, use `strategy: random`, or confirm it: --set confirm_large=true"
 
 
+class Data(DataSettings):
+    """Features as scikit-learn has them from pandas; float32 is what models in files compute with."""
+
+    dtype: Literal["float64", "float32", "int64"] = "float64"  # type: ignore[assignment]  # wider, and never set
+
+
 class HalvingSettings(Settings):
     """As HalvingGridSearchCV takes them: each round leaves one of `factor` candidates and has as many times more of
     `resource`, which is rows (`n_samples`) or a parameter."""
@@ -55,7 +61,7 @@ class Job(JobSettings):
     """
 
     estimator: Recipe | None = None
-    data: DataSettings | None = None
+    data: Data | None = None
     job: str | dict[str, Any] | None = None
     objective: str | Annotated[list[Goal], Field(min_length=1, max_length=8)] | None = None
     direction: Literal["max", "min"] = "max"
@@ -88,7 +94,7 @@ class Job(JobSettings):
         return self.estimator or []
 
     @property
-    def rows(self) -> DataSettings:
+    def rows(self) -> Data:
         """The data of the estimator, where the search is of one."""
         assert self.data is not None  # noqa: S101 - `check` has asked
         return self.data

@@ -13,6 +13,7 @@ from rayopt.errors import input_error
 from rayopt.tracked import Entry, Wanted
 
 LONGEST = 500  # of a parameter's value, as MLflow takes it
+MARK = ".rayopt"  # in the folders of trials that are ours, and so may be removed
 
 
 @dataclass(eq=False)
@@ -37,6 +38,7 @@ class Trial:
 
     def init_local_path(self) -> None:
         Path(self.local_path).mkdir(parents=True, exist_ok=True)
+        (Path(self.local_path) / MARK).touch()
 
     def __str__(self) -> str:
         return self.trial_id
@@ -70,16 +72,17 @@ class CallbackTracker:
         return trial
 
 
-def tracker(wanted: Wanted, name: str, folder: Path) -> CallbackTracker:
-    """The tracker for the run `name` in `folder`; what TensorBoard's folder held of the run is written anew.
+def tracker(wanted: Wanted, name: str, folder: Path, anew: bool) -> CallbackTracker:
+    """The tracker for the run `name` in `folder`. anew: it is told everything, so what TensorBoard had of it goes.
 
     Raises InputError.
     """
     if wanted.name == "tensorboard":
         from ray.tune.logger import TBXLoggerCallback
 
-        there = Path(wanted.at) / name if wanted.at else folder / "tensorboard"
-        shutil.rmtree(there, ignore_errors=True)
+        there = wanted.folder(name, folder)
+        if anew:
+            _remove_trials(there)
         callback: Any = TBXLoggerCallback()  # type: ignore[no-untyped-call]
         return CallbackTracker(callback, name, there)
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -90,3 +93,10 @@ def tracker(wanted: Wanted, name: str, folder: Path) -> CallbackTracker:
         problem = f"cannot be told of runs: {describe(error).splitlines()[0]}"
         remedy = "name a server or a data base, such as mlflow:sqlite:///mlflow.db"
         raise input_error(f"--track {wanted.name}:{wanted.at}", problem, remedy) from error
+
+
+def _remove_trials(folder: Path) -> None:
+    """Removes the trials' folders of an earlier run, and nothing that it did not write."""
+    for mark in folder.glob(f"*/{MARK}"):
+        if not mark.parent.is_symlink():
+            shutil.rmtree(mark.parent, ignore_errors=True)

@@ -165,7 +165,10 @@ def _serve(config: dict[str, Any], mailbox: Any) -> None:
         meant, cells = pickle.loads(content)  # noqa: S301 - of the driver's own making
         if meant != number:
             continue
+        done = 0
         for answers in hands.work(number, cells, deadline_s):
-            if told is not None:
-                mailbox.tell.remote(worker, life, told)
-            told = (number, answers)
+            done += len(answers)
+            if done < len(cells):  # the next cell may take long, and what is told is safe
+                mailbox.tell.remote(worker, life, (number, answers))
+            else:
+                told = (number, answers)

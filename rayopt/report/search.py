@@ -62,7 +62,9 @@ def headline(summary: Json) -> str:
         sentence += f"; {format_count(len(summary['front']), 'trial')} on the front"
     test = summary.get("test")
     if test:
-        sentence += f"; {format_score(test['score'], found.metric)} on {test['n']} rows that took no part"
+        score = "no score" if test["score"] is None else format_score(test["score"], found.metric)
+        sentence += f"; {score} on {test['n']} rows that took no part"
+        sentence += f" ({test['reason']})" if test.get("reason") else ""
     return sentence if status == "done" else f"{status}{after}; so far {sentence}"
 
 

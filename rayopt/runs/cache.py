@@ -212,7 +212,7 @@ class Cache:
         """When each entry was last used, its size and its folder."""
         for folder in self.folder.glob("??/*"):
             try:
-                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                size = _size(str(folder))
                 yield folder.stat().st_mtime, size, folder
             except OSError:
                 continue  # another run has just dropped it
@@ -281,6 +281,15 @@ def _of_file(path: Path) -> _File:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return _File(file.tell(), sha256)
+
+
+def _size(folder: str) -> int:
+    """Bytes of all files below a folder; without a Path for each, as there may be very many entries."""
+    with os.scandir(folder) as found:
+        return sum(
+            _size(one.path) if one.is_dir(follow_symlinks=False) else one.stat(follow_symlinks=False).st_size
+            for one in found
+        )
 
 
 def _hash(content: bytes) -> str:

@@ -18,7 +18,7 @@ OF_SEARCH = (
 )
 OWN = (
     *("job.yaml", "plan.json", "outcomes.jsonl", "artifacts", "summary.json", "report.html", "log.txt", ".lock"),
-    *("checkpoints", "memory.json", "log.jsonl", "tensorboard"),
+    *("checkpoints", "memory.json", "log.jsonl", "tensorboard", "tracked.json"),
     *OF_SEARCH,
 )
 ASIDE = tuple(f".{name}." for name in OWN)
@@ -37,6 +37,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.log = path / "log.txt"
         self.checkpoints = path / "checkpoints"
+        self.tracked = path / "tracked.json"
         self.table = path / "cv_results.csv"
         self.columns = path / "cv_results.parquet"
         self.observations = path / "observations.jsonl"

@@ -41,7 +41,7 @@ class Asking:
         self._propose, self._history, self._count = propose, history, count
         self._stop, self._sign, self._earlier, self._clock = stop or Stop(), sign, tuple(earlier), clock
         self._carry = carry
-        self._began = clock()
+        self._began = clock() - history.elapsed_s
         self._unfinished = list(history.pending)
         self._lock = threading.RLock()
         self.over = ""  # why no more is asked, where it is not the count
@@ -85,7 +85,7 @@ class Asking:
 
     def tell(self, observation: Observation) -> None:
         with self._lock:
-            self._history.tell(observation)
+            self._history.tell(observation, self._clock() - self._began)
 
     def report(self, params: Params, step: int, value: float) -> None:
         """A value on the way."""

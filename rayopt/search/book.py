@@ -100,7 +100,10 @@ class Book:
             if self.batch.error_score == "raise":
                 self.fail(WorkError(f"{dict(cell.parameters)} on fold {cell.fold}: {told}"))
             else:
-                self._record(cell, without_score(self.batch, cell, told, seconds), 1)
+                result = without_score(self.batch, cell, told, seconds)
+                if late and self._store:
+                    self._store.put_late(self.batch, cell, result)
+                self._record(cell, result, 1)
 
     def fail(self, error: BaseException) -> None:
         """Ends the round; the first error is the one that is raised."""

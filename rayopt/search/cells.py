@@ -204,6 +204,8 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
         "the scorer": batch.settings.get("scorer"),
         "the fit parameters": (batch.settings.get("fit_params"), batch.settings.get("score_params")),
         "the grid": [cell.parameters for cell in cells if cell.fold == 0],
+        "X": None if _are_numbers(batch.x) else batch.x,
+        "y": None if _are_numbers(batch.y) else batch.y,
     }
     faults: list[Fault] = []
     packages: set[str] = set()
@@ -219,6 +221,13 @@ def check_travels(batch: Batch, cells: Sequence[Cell]) -> bool:
     if faults:
         raise InputError(faults)
     return packages <= OWN_PACKAGES
+
+
+def _are_numbers(array: Any) -> bool:
+    """Arrays of numbers travel for certain, and may be too large to be written twice."""
+    kinds = getattr(array, "dtypes", getattr(array, "dtype", None))  # of a table, or of an array
+    many = kinds if isinstance(kinds, Iterable) else [kinds]
+    return kinds is not None and all(getattr(one, "kind", "O") in "biuf" for one in many)
 
 
 def dump(value: Any) -> bytes:

@@ -70,15 +70,20 @@ def check_data(x: Any, y: Any, place: str) -> list[Fault]:
     import numpy as np
     import pandas
 
-    rows = x.shape[0] if hasattr(x, "shape") else len(x)
     if y is None:
         return []
-    if len(y) != rows:
-        return [Fault(place, f"there are {rows} rows of features but {len(y)} targets", "make them match")]
-    missing = int(np.sum(pandas.isna(np.asarray(y))))
+    rows, targets = _rows(x), _rows(y)
+    if targets != rows:
+        return [Fault(place, f"there are {rows} rows of features but {targets} targets", "make them match")]
+    missing = int(np.sum(pandas.isna(np.asarray(y.data if hasattr(y, "nnz") else y))))
     if missing:
         return [Fault(place, f"{missing} of {rows} targets are missing (NaN)", "drop those rows")]
     return []
+
+
+def _rows(array: Any) -> int:
+    """Sparse matrices have no length."""
+    return int(array.shape[0]) if hasattr(array, "shape") else len(array)
 
 
 def raise_if(faults: Sequence[Fault]) -> None:

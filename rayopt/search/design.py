@@ -11,15 +11,17 @@ from rayopt.search.parameters import Array
 from rayopt.search.space import Params, Space
 
 ENUMERATED = 4096  # a space with at most so many points is looked through as a whole
+NEARBY = 8
 
 
-def sobol(dims: int, count: int, seed: int | Sequence[int]) -> Array:
-    """(count, dims) points in the unit cube."""
+def sobol(dims: int, count: int, seed: int | Sequence[int], skip: int = 0) -> Array:
+    """(count, dims) points in the unit cube: those of the sequence after the first `skip`."""
     from scipy.stats import qmc
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about counts that are no power of two
-        points: Array = qmc.Sobol(dims, rng=np.random.default_rng(seed)).random(count)
+        sequence = qmc.Sobol(dims, rng=np.random.default_rng(seed))
+        points: Array = (sequence.fast_forward(skip) if skip else sequence).random(count)
     return points
 
 
@@ -36,7 +38,21 @@ def fresh(units: Array, seen: Iterable[bytes]) -> Array:
 
 
 def next_design_point(space: Space, taken: Sequence[Params], seed: int) -> Params | None:
-    """The first point of the space's design that is not taken; None when all points are taken."""
+    """A point of the space's design that is not taken; None when all points are taken.
+
+    That is the first one after as many as are taken, so that few have to be looked at.
+    """
+    size = space.size
+    if size is None or size > ENUMERATED:
+        for unit in space.snap(sobol(len(space), NEARBY, seed, skip=len(taken))):
+            point = space.params(unit)
+            if point not in taken:
+                return point
+    return _any_design_point(space, taken, seed)
+
+
+def _any_design_point(space: Space, taken: Sequence[Params], seed: int) -> Params | None:
+    """The first point of all that is not taken."""
     seen = set(keys(space.units(taken)))
     size = space.size
     if size is not None and len(seen) >= size:

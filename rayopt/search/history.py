@@ -46,16 +46,18 @@ class History:
     """Observations in the order in which they came, and the points that are still being evaluated.
 
     With a path, each change is a line of that journal before it is a change here; what the journal holds is read.
+    With a space its points are read as that space has them: JSON knows neither tuples nor keys that are numbers.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None = None, space: Space | None = None) -> None:
+        self._path, self._space = path, space
         self._observations: list[Observation] = []
         self._pending: list[Params] = []
         self._reports: dict[str, list[tuple[int, float]]] = {}
         self._about: dict[str, Any] = {}
+        self.elapsed_s = 0.0  # how long had been searched when the last point was told of
         for entry in journal.read(path) if path else []:
-            self._apply(entry)
+            self._apply(self._as_asked(entry))
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -89,9 +91,10 @@ class History:
         """Notes that a point is being evaluated."""
         self._write({"event": "asked", "params": _plain_params(params)})
 
-    def tell(self, observation: Observation) -> None:
-        """Notes what became of a point; it is no longer pending."""
-        self._write({"event": "told", **as_entry(observation)})
+    def tell(self, observation: Observation, elapsed_s: float = 0.0) -> None:
+        """Notes what became of a point, so long after the search began; it is no longer pending."""
+        searched = {"elapsed_s": round(elapsed_s, 3)} if elapsed_s else {}
+        self._write({"event": "told", **as_entry(observation), **searched})
 
     def report(self, params: Params, step: int, value: float) -> None:
         """Notes a value that was told while a point is being evaluated."""
@@ -105,6 +108,13 @@ class History:
         if self._path:
             journal.append(self._path, entry)
         self._apply(entry)
+
+    def _as_asked(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A line of the journal with its point as the space has it, where it is one of the space."""
+        try:
+            return {**entry, "params": self._space.read(entry["params"])} if self._space else entry
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return entry
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
         params, event = entry.get("params"), entry.get("event")
@@ -126,6 +136,7 @@ class History:
             self._reports.pop(key, None)
         if event == "told":
             self._observations.append(from_entry(entry))
+            self.elapsed_s = max(self.elapsed_s, float(entry.get("elapsed_s", 0.0)))
 
 
 @dataclass(frozen=True)

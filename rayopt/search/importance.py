@@ -9,6 +9,7 @@ import numpy as np
 from rayopt.search import design, warp
 from rayopt.search.gaussian import Posterior
 from rayopt.search.history import Observation
+from rayopt.search.learnt import learnt_from
 from rayopt.search.parameters import Array
 from rayopt.search.space import Space
 from rayopt.search.threads import one_thread
@@ -20,8 +21,9 @@ def importance(space: Space, history: Sequence[Observation], seed: int = 0) -> d
     """By parameter, the share of the value's variation over the space in which it has a part; the shares sum to 1.
 
     Total-effect indices (Jansen, 1999). Empty when the history says nothing: fewer than four values, or all the same.
+    Of a long history a part is looked at (`learnt_from`).
     """
-    good = [one for one in history if not one.failed]
+    good = learnt_from([one for one in history if not one.failed])
     values = np.array([one.value for one in good], dtype=float)
     if len(good) < 4 or np.ptp(values) == 0:
         return {}

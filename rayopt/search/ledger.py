@@ -27,6 +27,7 @@ class Ledger:
 
     def __init__(self, groups: Mapping[Hashable, Sequence[int]]) -> None:
         self._waiting: dict[Hashable, deque[int]] = {}
+        self._waiting_count = 0  # in all groups: there may be as many of them as cells
         self._hands: dict[Hashable, _Hand] = {}
         self._groups: set[Hashable] = set()
         self._fresh: set[Hashable] = set()
@@ -43,6 +44,7 @@ class Ledger:
                     self._groups.add(group)
                     self._fresh.add(group)
                 self._waiting.setdefault(group, deque()).extend(cells)
+                self._waiting_count += len(cells)
                 self._open.update(cells)
 
     @property
@@ -55,7 +57,7 @@ class Ledger:
 
     @property
     def waiting_count(self) -> int:
-        return sum(map(len, self._waiting.values())) + len(self._suspects)
+        return self._waiting_count + len(self._suspects)
 
     @property
     def fresh_count(self) -> int:
@@ -88,6 +90,7 @@ class Ledger:
             return []
         waiting = self._waiting[group]
         taken = [waiting.popleft() for _ in range(min(count, len(waiting)))]
+        self._waiting_count -= len(taken)
         if not waiting:
             del self._waiting[group]
         if group != before or group in self._fresh:
@@ -117,6 +120,7 @@ class Ledger:
             self._suspects.extendleft(left)
         elif left:
             self._waiting.setdefault(hand.group, deque()).extendleft(reversed(left))
+            self._waiting_count += len(left)
 
     def lose(self, worker: Hashable, final: bool = False) -> list[int]:
         """A worker is gone with what it held; gives the cells that are given up. `final`: without another try."""
@@ -153,5 +157,6 @@ class Ledger:
         for group, waiting in list(self._waiting.items()):
             if index in waiting:
                 waiting.remove(index)
+                self._waiting_count -= 1
                 if not waiting:
                     del self._waiting[group]

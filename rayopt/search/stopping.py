@@ -14,7 +14,7 @@ class Stop(Settings):
     """Any of these ends a search."""
 
     patience: int | None = Field(None, ge=1, description="evaluations in a row without a better one")
-    time_s: float | None = Field(None, gt=0, description="seconds since the search began")
+    time_s: float | None = Field(None, gt=0, description="seconds of searching, those of earlier runs of it included")
     target: float | None = Field(None, description="a value that is good enough")
     min_gain: float = Field(0.0, ge=0, description="what an evaluation must be better by to count for `patience`")
 

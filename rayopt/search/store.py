@@ -15,21 +15,37 @@ class Store(Protocol):
 
     def put(self, batch: Batch, cell: Cell, result: Result) -> None: ...
 
+    def put_late(self, batch: Batch, cell: Cell, result: Result) -> None:
+        """The result of a cell that was ended because it took too long."""
+
 
 class CachedCells:
-    """`context` stands for all that decides a result but the parameters and the rows: estimator, data, scorers."""
+    """`context` stands for all that decides a result but the parameters and the rows: estimator, data, scorers.
 
-    def __init__(self, cache: Cache, context: str) -> None:
-        self._cache, self._context = cache, context
+    late: what knows again the cells that took too long, such as the deadline and the run; empty: nothing does. Another
+    run, perhaps on an idle machine, tries them again.
+    """
+
+    def __init__(self, cache: Cache, context: str, late: str = "") -> None:
+        self._cache, self._context, self._late = cache, context, late
         self._rows: dict[int, str] = {}
         self._batch: Batch | None = None
 
     def get(self, batch: Batch, cell: Cell) -> Result | None:
         entry = self._cache.get(self._key(batch, cell))
+        if entry is None and self._late:
+            entry = self._cache.get(self._late_key(batch, cell))
         return dict(entry.value["cell"]) if entry is not None else None
 
     def put(self, batch: Batch, cell: Cell, result: Result) -> None:
         self._cache.put(self._key(batch, cell), Entry({"cell": result}, {}))
+
+    def put_late(self, batch: Batch, cell: Cell, result: Result) -> None:
+        if self._late:
+            self._cache.put(self._late_key(batch, cell), Entry({"cell": result}, {}))
+
+    def _late_key(self, batch: Batch, cell: Cell) -> str:
+        return digest(["late", self._late, self._key(batch, cell)])
 
     def _key(self, batch: Batch, cell: Cell) -> str:
         if batch is not self._batch:

@@ -1,7 +1,8 @@
 """The next point of a Bayesian search: a pure function of space, history, pending points, seed and problem.
 
 The first points fill the space. Later ones have most expected improvement times the chance of succeeding and of keeping
-every limit, whatever comes of the points that are being evaluated (`fantasies`).
+every limit, whatever comes of the points that are being evaluated (`fantasies`). Of a long history a part is learnt
+from (`learnt_from`), so that a proposal does not take longer and longer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from rayopt.search import acquisition, climb, design, gaussian, pareto, warp
 from rayopt.search.fantasies import Fantasies, fantasies
 from rayopt.search.gaussian import Hyper, Posterior
 from rayopt.search.history import Observation
+from rayopt.search.learnt import learnt_from
 from rayopt.search.parameters import Array
 from rayopt.search.space import Params, Space
 from rayopt.search.threads import one_thread
@@ -46,11 +48,12 @@ def suggest(
 ) -> Params | None:
     """The next point to evaluate; None when every point has been."""
     taken = [*(one.params for one in history), *pending]
-    if len(taken) >= problem.initial_count and len(_complete(history, problem)) >= 2:
+    seen = learnt_from(history)
+    if len(taken) >= problem.initial_count and len(_complete(seen, problem)) >= 2:
         generator = np.random.default_rng([seed, len(history), len(pending)])
         try:
             with one_thread():
-                beliefs = believe(space, history, pending, problem, generator)
+                beliefs = believe(space, seen, pending, problem, generator)
                 found = climb.best_point(space, beliefs, space.units(taken), generator)
         except np.linalg.LinAlgError:
             found = None

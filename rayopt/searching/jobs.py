@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +28,12 @@ from rayopt.search.space import Params, Space
 from rayopt.search.warmth import warmed
 from rayopt.searching.inner import ReadJob, filled, first_point, inner_document
 from rayopt.searching.proposing import aim_of, asking_of, early_of
+from rayopt.searching.told import so_far
 from rayopt.searching.trial import JobTrial, trial_id
 from rayopt.spec import Document
 from rayopt.tasks import versions
+
+log = logging.getLogger("rayopt")
 
 
 def prepare(job: Any, document: Document, cache: Cache, read_job: ReadJob) -> JobSearch:
@@ -76,7 +82,7 @@ class Trials:
     def __init__(self, search: JobSearch, desk: Desk) -> None:
         self._search, self._desk = search, desk
         self._start = time.perf_counter()
-        history = History(desk.folder.observations)
+        history = History(desk.folder.observations, search.space)
         history.begin(search.aim.about())
         self._asking = asking_of(search.job, search.space, history, search.aim, search.warm)
         self._known = {line.get("id") for line in journal.read(desk.folder.outcomes)}
@@ -108,6 +114,10 @@ class Trials:
     def _fly(self) -> None:
         desk, search = self._desk, self._search
         job, opened = search.job, time.perf_counter()
+        if desk.open_trials is None and job["deadline_s"] is not None:
+            log.warning(
+                "deadline_s is not kept: a trial in this process cannot be ended; leave --address inprocess out"
+            )
         host = desk.open_trials(job["deadline_s"]) if desk.open_trials else InTurn()
         desk.watcher.backend_started(host.name, None, time.perf_counter() - opened)
         early = early_of(job, search.aim)
@@ -147,12 +157,20 @@ class Trials:
         if aim.allows(one) and (self._best is None or (one.value or 0.0) > self._best):
             self._best = one.value
         shown = "no value" if trial["score"] is None else f"{goal.metric} {trial['score']:.4g}"
-        best = "" if self._best is None else f" (best so far {goal.sign * self._best:.4g})"
+        best = None if self._best is None else goal.sign * self._best
         status = "failed" if one.failed else "done"
-        said = f"{_named(one.params)}: {shown}{best}"
+        said = f"{_named(one.params)}: {shown}{so_far(best, None if cached else self._left_s())}"
         best_so_far = {} if self._best is None else {goal.metric: goal.sign * self._best}
         self._desk.watcher.candidate(trial["id"], status, best_so_far)
         self._desk.watcher.ended(trial["id"], said, status, str(trial["reason"]), cached)
+
+    def _left_s(self) -> float | None:
+        """About how long the trials take that are left, as those so far did; None where none is."""
+        seen = self._asking.observations
+        left = self._asking.count - len(seen)
+        at_once = self._search.job["parallel"] if self._desk.open_trials else 1
+        mean_s = statistics.fmean(one.cost_s for one in seen)
+        return math.ceil(left / at_once) * mean_s if left > 0 else None
 
     def _trial(self, one: Observation) -> dict[str, Any]:
         aim = self._search.aim

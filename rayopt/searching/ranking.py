@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayopt.errors import InputError, WorkError
+from rayopt.errors import WorkError
 from rayopt.records import digest
 from rayopt.search.checks import TIMES, metric_names
 from rayopt.search.goals import Aim
 from rayopt.search.history import Observation, observed
 from rayopt.search.importance import importance
+from rayopt.search.parameters import Choice
 from rayopt.search.space import Space
 from rayopt.searching.search import Search
 
@@ -108,22 +110,42 @@ def fronts(found: Any, search: Search) -> dict[str, Any]:
 
 
 def importance_of_grid(grid: Any, trials: Sequence[Trial]) -> dict[str, float]:
-    """How much each parameter of a grid matters; empty for several grids, and for values that are no choices."""
+    """How much each parameter of a grid matters; empty for several grids."""
     if not isinstance(grid, Mapping):
         return {}
-    several = {name: list(values) for name, values in grid.items() if len(values) > 1}
-    numbers = {name for name, values in several.items() if all(type(one) in (int, float) for one in values)}
-    written = {
-        name: {"choices": sorted(set(values)) if name in numbers else values, "ordered": name in numbers}
-        for name, values in several.items()
-    }
-    try:
-        space = Space.from_settings(written)
-    except InputError:
+    numbered = {name: _numbered(values) for name, values in grid.items()}
+    several = {name: places for name, places in numbered.items() if len(set(places.values())) > 1}
+    if not several:
         return {}
+    space = Space(
+        {
+            name: Choice(tuple(range(max(places.values()) + 1)), ordered=all(map(_is_number, grid[name])))
+            for name, places in several.items()
+        }
+    )
     step = max(1, len(trials) // LEARNT)
-    seen = [Observation({name: one["params"][name] for name in several}, one["score"]) for one in trials[::step]]
+    seen = [
+        Observation({name: places[_text(one["params"][name])] for name, places in several.items()}, one["score"])
+        for one in trials[::step]
+    ]
     return importance(space, seen)
+
+
+def _numbered(values: Sequence[Any]) -> dict[str, int]:
+    """The place of each value of a grid by its text: numbers in their order, and equal ones at one place."""
+    if all(map(_is_number, values)):
+        order = {value: place for place, value in enumerate(sorted(set(values)))}
+        return {_text(_plain_value(value)): order[value] for value in values}
+    texts = dict.fromkeys(_text(_plain_value(value)) for value in values)
+    return {text: place for place, text in enumerate(texts)}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def grid_count(grid: Any) -> int:
@@ -137,10 +159,12 @@ def plain(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    if hasattr(value, "item") and not isinstance(value, list | dict):
+    if hasattr(value, "item") and not isinstance(value, list | Mapping):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, Mapping):
+        return plain(value)
     if isinstance(value, list | tuple):
         return [_plain_value(one) for one in value]
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)

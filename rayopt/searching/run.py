@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -11,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rayopt.certificates import probe_by
+from rayopt.backend import describe
 from rayopt.engine import Desk
 from rayopt.errors import InputError, WorkError
 from rayopt.measure.machine import machine
 from rayopt.records import digest
 from rayopt.runs.files import write_bytes, write_json
 from rayopt.runs.hidden import redact
-from rayopt.search import saved, wrapped
+from rayopt.search import wrapped
 from rayopt.search.cells import Own
 from rayopt.search.checks import metric_names
 from rayopt.search.history import History
@@ -26,10 +25,11 @@ from rayopt.search.importance import importance
 from rayopt.search.runner import Means, Runner
 from rayopt.search.space import Space
 from rayopt.search.store import CachedCells
+from rayopt.searching.best import graded, write_best
 from rayopt.searching.proposing import asking_of
 from rayopt.searching.ranking import Chosen, Trial, fronts, grid_count, importance_of_grid, plain, ranked
 from rayopt.searching.search import Search
-from rayopt.searching.told import Told
+from rayopt.searching.told import Told, who
 from rayopt.tasks import versions
 
 if TYPE_CHECKING:
@@ -48,11 +48,10 @@ class Searching:
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends."""
         start = time.perf_counter()
+        self._desk.cache.hold()  # what this run finds there is there until its end
         x, y, params = self._rows()
         found = self._sklearn_search(len(y))
-        runner = Runner(
-            self._means(), CachedCells(self._desk.cache, self._search.context), self._told, self._candidates
-        )
+        runner = Runner(self._means(), self._store(), self._told, self._candidates)
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
@@ -75,7 +74,20 @@ class Searching:
             reason = f"no candidate has a score: {self._told.trials()[0]['reason']}"
             self._write("failed", time.perf_counter() - start, None, runner, reason)
             raise WorkError(reason)
-        return self._write("done", time.perf_counter() - start, found, runner)
+        return self._finish(time.perf_counter() - start, found, runner)
+
+    def _finish(self, seconds: float, found: Any, runner: Runner) -> dict[str, Any]:
+        """Writes all that was found; where the bounds allow nothing, or something odd cannot be written, that."""
+        try:
+            if self._search.has_aim:
+                Chosen(self._search)(found.cv_results_)  # scikit-learn asks only where it fits the best one again
+            return self._write("done", seconds, found, runner)
+        except InputError:
+            raise
+        except Exception as error:
+            reason = _reason(error)
+            self._write("failed", seconds, None, runner, reason)
+            raise WorkError(reason) from error
 
     def _evaluate(self, runner: Runner) -> wrapped.Evaluate:
         if self._candidates is None:
@@ -91,6 +103,11 @@ class Searching:
         if test is not None:
             self._test = search.x[test], search.y[test]
         return search.x[taken], search.y[taken], search.rows.at(taken).fit_params(search.estimator)
+
+    def _store(self) -> CachedCells:
+        deadline_s = self._search.job["deadline_s"]
+        late = digest([deadline_s, str(self._desk.folder.path.resolve())]) if deadline_s is not None else ""
+        return CachedCells(self._desk.cache, self._search.context, late)
 
     def _means(self) -> Means:
         search, desk = self._search, self._desk
@@ -130,25 +147,34 @@ class Searching:
         from rayopt.search.proposed import Candidates, ProposedSearchCV
 
         search, job = self._search, self._search.job
-        history = History(self._desk.folder.observations)
+        space = Space.from_settings(job["space"])
+        history = History(self._desk.folder.observations, space)
         history.begin(search.aim.about())
         for line in search.warm.left_out:
             self._told.note(f"warm start without {line}")
         self._told.expect(job["n_trials"])
-        asking = asking_of(job, Space.from_settings(job["space"]), history, search.aim, search.warm)
+        asking = asking_of(job, space, history, search.aim, search.warm)
         self._candidates = Candidates(asking, job["parallel"], search.aim.goals[0], metric_names(job["scoring"])[0])
         return ProposedSearchCV(search.estimator, self._candidates, **common)
 
     def _of_proposals(self, status: str, trials: Sequence[Trial]) -> dict[str, Any]:
         """What the summary says of a strategy's proposals."""
+        shares = self._importance(trials) if status == "done" else {}
         if self._candidates is None:
-            return {"importance": importance_of_grid(self._search.job["grid"], trials) if status == "done" else {}}
-        asking, space = self._candidates.asking, Space.from_settings(self._search.job["space"])
-        return {
-            "stopped": asking.over,
-            "warm_start": len(self._search.warm.observations),
-            "importance": importance(space, asking.observations) if status == "done" else {},
-        }
+            return {"importance": shares}
+        stopped, warm = self._candidates.asking.over, len(self._search.warm.observations)
+        return {"stopped": stopped, "warm_start": warm, "importance": shares}
+
+    def _importance(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """How much each parameter matters; empty where that cannot be told, which is no reason to lose a search."""
+        job = self._search.job
+        try:
+            if self._candidates is None:
+                return importance_of_grid(job["grid"], trials)
+            return importance(Space.from_settings(job["space"]), self._candidates.asking.observations)
+        except Exception as error:  # noqa: BLE001
+            self._told.note(f"the importance of the parameters cannot be told: {describe(error)}")
+            return {}
 
     def _write(
         self, status: str, seconds: float, found: Any, runner: Runner, reason: str | None = None
@@ -175,18 +201,20 @@ class Searching:
             "best_std": best["std"] if best else None,
             "folds": int(found.n_splits_) if found is not None else None,
             "rows": len(search.x) - (len(self._test[1]) if self._test else 0),
-            "test": self._graded(found),
+            "test": graded(found, search.metric, self._test),
             **self._of_proposals(status, trials),
             **(fronts(found, search) if found is not None else {}),
             "trials": trials,
             "cells": runner.evaluated,
             "evaluated_by": dict(runner.by),
+            "evaluated": who(runner.by, self._desk.open_crew is not None),
             "path": None,
             "environment": {**machine(), "versions": versions()},
         }
         if found is not None:
             self._write_tables(found)
-            summary["path"] = self._write_best(summary, getattr(found, "best_estimator_", None))
+            if best is not None:
+                summary["path"] = write_best(search, folder, best, getattr(found, "best_estimator_", None))
         write_json(folder.summary, summary)
         return summary
 
@@ -194,16 +222,8 @@ class Searching:
         """The candidates, best first, with why they failed."""
         if found is None:
             return self._told.trials()
-        return [{**one, "reason": self._told.reason(one["id"])} for one in ranked(found, self._search)]
-
-    def _graded(self, found: Any) -> dict[str, Any] | None:
-        """The score of the best estimator on the rows that were put aside."""
-        if self._test is None or found is None or not hasattr(found, "best_estimator_"):
-            return None
-        scorer = found.scorer_
-        if isinstance(scorer, Mapping):
-            scorer = scorer.get(self._search.metric) or next(iter(scorer.values()))
-        return {"score": float(scorer(found.best_estimator_, *self._test)), "n": len(self._test[1])}
+        trials = [{**one, "reason": self._told.reason(one["id"])} for one in ranked(found, self._search)]
+        return [{**one, "status": "failed" if one["reason"] else one["status"]} for one in trials]
 
     def _write_tables(self, found: Any) -> None:
         import pandas
@@ -216,35 +236,6 @@ class Searching:
         folder = self._desk.folder
         write_bytes(folder.table, table.to_csv(index=False).encode())
         write_bytes(folder.columns, table.to_parquet(index=False))
-
-    def _write_best(self, summary: Mapping[str, Any], best: Any) -> str:
-        """What the best estimator is made again from, by `fit`, and itself where skops can write it: a pickle would
-        run code when it is read."""
-        search, id = self._search, digest(summary["best_params"])[:12]
-        certificate = {
-            "id": id,
-            "kind": "search",
-            "job_hash": search.hash,
-            "params": summary["best_params"],
-            "score": summary["best_score"],
-            "data_sha256": search.data_sha256,
-            "seed": search.job["seed"],
-            "versions": versions(),
-        }
-        made_again = {
-            "estimator": search.job["estimator"],
-            "params": summary["best_params"],
-            "seed": search.job["seed"],
-        }
-        content = (json.dumps(made_again, indent=2) + "\n").encode()
-        files = {"estimator.json": content}
-        if best is not None and (file := saved.written(best)):
-            files[saved.FILE] = file
-            certificate["probe"] = probe_by(best.predict, search.x, search.job["seed"])
-        certificate["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        self._desk.folder.write_artifact(id, files, certificate)
-        self._desk.folder.keep_artifacts([id])
-        return f"artifacts/{id}"
 
     def _was_done(self) -> bool:
         try:

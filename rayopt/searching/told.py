@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rayopt.engine import Desk
 from rayopt.records import digest
 from rayopt.runs import journal
+from rayopt.search.book import HERE
 from rayopt.search.cells import Cell, Result, error_of, quantity
 from rayopt.search.runner import Progress
 from rayopt.searching.ranking import Trial, plain
@@ -75,8 +76,9 @@ class Told(Progress):
     def _candidate_ended(self, cell: Cell, folds: Sequence[tuple[Result, bool]], left_s: float | None) -> None:
         params = plain(cell.parameters)
         scores = [quantity(result, self._metric) for result, _ in folds]
-        score = None if any(math.isnan(one) for one in scores) else statistics.fmean(scores)
-        reason = next(filter(None, (error_of(result) for result, _ in folds)), "")
+        odd = next((f"the score of a fold is {one}" for one in scores if not math.isfinite(one)), "")
+        score = None if odd else statistics.fmean(scores)
+        reason = next(filter(None, (error_of(result) for result, _ in folds)), odd)
         trial: Trial = {
             "id": digest([self._round, params])[:12],
             "params": params,
@@ -104,8 +106,20 @@ class Told(Progress):
     def _words(self, trial: Trial, left_s: float | None) -> str:
         """`C=1, gamma=0.1: accuracy 0.981 (best so far 0.983, about 3 s left)`."""
         shown = "no score" if trial["score"] is None else f"{self._metric} {trial['score']:.4g}"
-        so_far = [] if self._best is None else [f"best so far {self._best:.4g}"]
-        if left_s is not None and self._ended < self._count:
-            so_far.append(f"about {left_s:.0f} s left" if left_s >= 1 else "less than a second left")
         params = ", ".join(f"{name}={value}" for name, value in trial["params"].items())
-        return f"{params}: {shown}" + (f" ({', '.join(so_far)})" if so_far else "")
+        return f"{params}: {shown}{so_far(self._best, left_s if self._ended < self._count else None)}"
+
+
+def so_far(best: float | None, left_s: float | None) -> str:
+    """` (best so far 0.983, about 3 s left)`; None: not known."""
+    said = [] if best is None else [f"best so far {best:.4g}"]
+    if left_s is not None:
+        said.append(f"about {left_s:.0f} s left" if left_s >= 1 else "less than a second left")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def who(by: Mapping[str, int], has_ray: bool) -> str:
+    """Who has evaluated how many: `12 in this process, 88 by 2 Ray Tune trials`; empty where nobody had to."""
+    parts = [f"{count} in this process" if name == HERE else f"{count} by {name}" for name, count in by.items()]
+    alone = ", finished before Ray would have paid" if has_ray and set(by) == {HERE} else ""
+    return ", ".join(parts) + alone

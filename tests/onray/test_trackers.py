@@ -72,6 +72,48 @@ def test_a_search_in_tensorboard_and_mlflow(job: Path, tmp_path: Path) -> None:
     assert {one.name for one in (out / "tensorboard").iterdir()} == set(expected), "a run that was done is told again"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_is_told_twice(job: Path, tmp_path: Path) -> None:
+    base = tmp_path / "runs.db"
+    out = tmp_path / "out"
+    for _ in range(2):
+        summary = api.run(job, out, address="inprocess", track=["tensorboard", f"mlflow:sqlite:///{base}"])
+    with sqlite3.connect(base) as found:
+        names = [name for (name,) in found.execute("select name from runs")]
+    assert sorted(names) == sorted(trial["id"] for trial in summary["trials"])
+    other = tmp_path / "other.db"
+    api.run(job, out, address="inprocess", track=[f"mlflow:sqlite:///{other}"])
+    with sqlite3.connect(other) as found:
+        assert found.execute("select count(*) from runs").fetchone() == (3,)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_only_what_rayopt_wrote_is_removed(job: Path, tmp_path: Path) -> None:
+    boards, out = tmp_path / "boards", tmp_path / "out"
+    foreign = boards / "kept" / "mine" / "events.out.tfevents.1"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("another's")
+    track = [f"tensorboard:{boards}"]
+    first = api.run(job, out, address="inprocess", track=track)
+    second = api.run(job, out, address="inprocess", track=track, overwrite=True, assignments=["grid.C=[2.0, 3.0]"])
+    assert foreign.read_text() == "another's"
+    ids = {trial["id"] for trial in second["trials"]}
+    assert not ids & {trial["id"] for trial in first["trials"]}
+    assert {one.name for one in (boards / "kept").iterdir()} == {"mine", *ids}
+
+
+@pytest.mark.parametrize("at", ["runs", "."])
+def test_the_run_itself_is_no_place_for_tensorboard(
+    job: Path, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = None if at == "runs" else Path("kept/within")
+    with pytest.raises(InputError, match=f"tensorboard:{at}: .*own folder"):
+        api.run(job, out, address="inprocess", track=[f"tensorboard:{at}"])
+    assert not Path("runs").exists()
+    assert not Path("kept").exists()
+
+
 def test_lines_of_all_kinds() -> None:
     trained = entry_of({"step": 15, "epoch": 1, "loss": 0.5, "lr": 0.1})
     assert trained == Entry("", {}, {"epoch": 1.0, "loss": 0.5, "lr": 0.1}, 15)
@@ -108,12 +150,12 @@ def test_a_tracker_that_fails_is_done_without(tmp_path: Path, caplog: pytest.Log
             self.got.append(failed)
 
     kept = Kept()
-    watcher = Tracked(Silent(), tmp_path / "outcomes.jsonl", [Broken(), kept])
+    watcher = Tracked(Silent(), tmp_path / "outcomes.jsonl", {"broken": Broken(), "kept": kept})
     (tmp_path / "outcomes.jsonl").write_text(json.dumps({"id": "one"}) + "\n")
     watcher.ended("one", "one", "done", "", False)
     watcher.close(False)
     assert kept.got == ["one", False]
-    assert "Broken is not told any more: OSError: no space left" in caplog.text
+    assert "broken is not told any more: OSError: no space left" in caplog.text
 
 
 def test_what_is_no_tracker(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_unfinished_points_come_first_and_as_they_were(tmp_path: Path) -> None:
     assert [again.ask() for _ in range(4)] == [{"x": 0}, {"x": 2}, {"x": 3}, None]
 
 
-def test_reasons_to_end() -> None:
+def test_reasons_to_end(tmp_path: Path) -> None:
     def told(asking: Asking, values: Sequence[float | None]) -> Asking:
         for value in values:
             point = asking.ask()
@@ -91,6 +91,17 @@ def test_reasons_to_end() -> None:
     now[0] = 10.0
     assert timed.ask() is None
     assert "10 s have passed" in timed.over
+    path, now[0] = tmp_path / "observations.jsonl", 0.0
+    first = Asking(counting, History(path), 50, Stop(time_s=10), clock=lambda: now[0])
+    point = first.ask()
+    assert point is not None
+    now[0] = 7.0
+    first.tell(observed(point, 1.0))
+    now[0] = 100.0
+    again = Asking(counting, History(path), 50, Stop(time_s=10), clock=lambda: now[0])
+    assert again.ask() is not None
+    now[0] = 103.0
+    assert again.ask() is None, "what the first run took counts too"
     failing = told(Asking(counting, History(), 50), [None] * 20)
     assert len(failing.observations) == HOPELESS
     assert "all failed" in failing.over

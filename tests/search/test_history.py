@@ -57,6 +57,19 @@ def test_numpy_values_are_written_as_plain_ones(tmp_path: Path) -> None:
     assert History(tmp_path / "search.jsonl").observations == history.observations
 
 
+def test_points_are_read_as_the_space_has_them(tmp_path: Path) -> None:
+    space = Space.from_settings({"weights": {"choices": [{0: 1, 1: 5}, None]}, "range": {"choices": [(1, 1), (1, 2)]}})
+    path = tmp_path / "observations.jsonl"
+    asked = {"weights": {0: 1, 1: 5}, "range": (1, 2)}
+    history = History(path, space)
+    history.ask(asked)
+    history.ask({**asked, "range": (1, 1)})
+    history.tell(observed(asked, 0.5))
+    again = History(path, space)
+    assert again.observations[0].params == asked
+    assert again.pending == ({**asked, "range": (1, 1)},)
+
+
 def test_a_warm_start_leaves_out_what_lies_outside_and_says_so() -> None:
     space = Space.from_settings({"x": (0.0, 1.0), "kernel": ["rbf", "poly"]})
     earlier = [

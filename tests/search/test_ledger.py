@@ -26,6 +26,8 @@ def test_every_cell_ends_once_whatever_dies(sizes: list[int], killers: set[int],
     for _ in range(5000):
         if ledger.is_finished:
             break
+        waiting = sum(map(len, ledger._waiting.values())) + len(ledger._suspects)
+        assert ledger.waiting_count == waiting
         worker = chance.choice("abc")
         if not held[worker]:
             held[worker] = ledger.take(worker, chance.randint(1, 4), pays_from=chance.choice([0, 2]))

@@ -18,6 +18,7 @@ from sklearn.naive_bayes import GaussianNB
 from rayopt.errors import InputError, WorkError
 from rayopt.runs.cache import Cache
 from rayopt.search import wrapped
+from rayopt.search.cells import Batch, check_travels
 from rayopt.search.crew import Crew
 from rayopt.search.ledger import Ledger
 from rayopt.search.processes import Processes
@@ -76,9 +77,35 @@ def test_one_that_hangs_is_ended_at_its_deadline() -> None:
     assert found.best_params_ != {"strength": 3.0}
 
 
+def test_what_took_too_long_is_not_waited_for_again(tmp_path: Path) -> None:
+    """A result at the first look: a second wait would be told of as lost workers."""
+    for late, known in (("a run", 0), ("a run", 4), ("another run", 3)):
+        said = Notes()
+        runner = Runner(children(deadline_s=1.0), CachedCells(Cache(tmp_path), "a context", late), said)
+        found = GridSearchCV(
+            Nearest(how="hang", at=3.0), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS), error_score=0.0
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitFailedWarning)
+            wrapped.fit(found, runner, X, Y)
+        runner.close()
+        assert runner.evaluated["cached"] == known
+        assert scores(found)[0][STRENGTHS.index(3.0)] == 0.0
+        assert bool(said.notes[:-1]) == (known < 4)
+
+
 def test_with_error_score_raise_the_reason_is_raised() -> None:
     with pytest.raises(WorkError, match=r"'strength': 0.5.* on fold .: its worker died twice: .*SIGKILL"):
         search(children(), Nearest(how="die", at=0.5), error_score="raise")
+
+
+def test_rows_that_cannot_be_sent_are_named() -> None:
+    rows = np.empty((len(X), 1), dtype=object)
+    rows[:, 0] = [threading.Lock() for _ in X]
+    settings: dict[str, Any] = {"error_score": 0.0}
+    for x, y, named in ((rows, Y, "X: cannot be sent to another process"), (X, list(rows[:, 0]), "y: cannot be sent")):
+        with pytest.raises(InputError, match=named):
+            check_travels(Batch(Nearest(), x, y, [], settings, {}), [])
 
 
 @pytest.mark.parametrize(
