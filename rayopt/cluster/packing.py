@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 MAX_BYTES = 100 << 20  # what Ray takes at most
+FOLDERS = re.compile(r"(^|[!/])\*\*/\s*$")  # to git `a/**/` is all folders below a; pathspec takes the files too
 LARGEST_COUNT = 5
 IGNORE_FILES = (".gitignore", ".rayignore")  # the later wins
 NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", ".ssh", ".aws", ".gnupg", ".kube", ".azure"))
@@ -220,7 +221,8 @@ def _rules_of(folder: Path) -> tuple[_Rules, ...]:
     for rank, name in enumerate(IGNORE_FILES):
         path = folder / name
         if path.is_file():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            text = path.read_text(encoding="utf-8", errors="replace")
+            lines = [FOLDERS.sub(r"\1**/*/", line) for line in text.splitlines()]
             try:
                 found.append(_Rules(folder, rank, GitIgnoreSpec.from_lines(lines)))
             except ValueError as error:

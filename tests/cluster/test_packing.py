@@ -171,6 +171,8 @@ PATTERNS = st.builds(
     inner=st.lists(PATTERNS, max_size=3),
 )
 @example(paths=["a/b/c.log"], outer=["a/*", "!a/b/"], inner=["!c.log"])
+@example(paths=["a/a", "a/b/a", "b/a"], outer=["a/**/"], inner=[])
+@example(paths=["a/a", "a/b/a", "c.log"], outer=["**/", "!a/**/"], inner=[])
 def test_git_itself_would_leave_out_the_same(
     tmp_path_factory: pytest.TempPathFactory, paths: list[str], outer: list[str], inner: list[str]
 ) -> None:
