@@ -4,7 +4,7 @@
 figure, in which loky starts cold and no Ray runs; the time is from the call to the fitted result. `cpu` is the ratio of
 the CPU seconds of all processes, which other load on the machine changes less. `driver` is what the driver's process
 computes for each of many candidates that cost nothing. A job ends after BUDGET_S with the pairs that it has by then.
-`make bench-grid` prints a table and a line of JSON; nothing here decides a test.
+`--short` takes one pair of each. `make bench-grid` prints a table and a line of JSON; nothing here decides a test.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ ROUNDS = {"quick": 7, "middle": 3, "prefix": 5}
 TARGETS = {"warm": {"quick": 1.0, "middle": 1.0, "prefix": 0.28}, "fresh": {"quick": 0.5, "middle": 1.0, "prefix": 0.5}}
 COMPARED = ("mean_test_score", "std_test_score", "rank_test_score")
 CANDIDATES = (100, 1_000, 10_000)
+FLAT = 1.2  # what the time for a candidate may grow by from the fewest to the most
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,11 @@ def cpu_seconds() -> float:
     return total
 
 
+def flatness(rows: list[dict[str, float]]) -> float:
+    """The driver's time for a candidate among the most of them, to that among the fewest."""
+    return rows[-1]["ours_ms"] / rows[0]["ours_ms"]
+
+
 def driver(count: int) -> dict[str, float]:
     """CPU ms of the driver for each of `count` candidates on two folds: with our evaluation, and scikit-learn's own."""
     from sklearn.model_selection import GridSearchCV
@@ -221,25 +227,34 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(ROUNDS))
     parser.add_argument("--one", choices=["ours", "theirs"])
     parser.add_argument("--only", choices=["warm", "fresh", "driver"])
+    parser.add_argument("--short", action="store_true", help="one pair of each job, and no ten thousand candidates")
     asked = parser.parse_args()
+    if asked.short:
+        ROUNDS.update(dict.fromkeys(ROUNDS, 1))
     warnings.simplefilter("ignore")
     if asked.one:
         seconds, search, by = {"ours": ours, "theirs": theirs}[asked.one](asked.names[0])
         print(json.dumps([seconds, by, scores(search)]))
         return
     rows = []
-    print("start  job      ratio    low   high target    cpu  n  ours s  loky s  done", flush=True)
+    print("start  job      ratio    low   high target    cpu  n  ours s  loky s           done", flush=True)
     for start, measure in (("warm", warm), ("fresh", fresh)):
         if asked.only in (None, start):
             for name, times in measure(asked.names):
                 rows.append(summed_up(start, name, times))
                 print(shown(rows[-1]), flush=True)
-    per_candidate = [driver(count) for count in CANDIDATES] if asked.only in (None, "driver") else []
+    counts = CANDIDATES[:-1] if asked.short else CANDIDATES
+    per_candidate = [driver(count) for count in counts] if asked.only in (None, "driver") else []
     for row in per_candidate:
         print(
             f"driver, {row['candidates']:6,.0f} candidates: {row['ours_ms']:.2f} ms each, {row['theirs_ms']:.2f} theirs"
         )
-    print(json.dumps({"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}))
+    found = {"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}
+    if len(per_candidate) > 1:
+        found["flatness"] = flatness(per_candidate)
+        said = "reached" if found["flatness"] <= FLAT else "MISSED"
+        print(f"driver, most candidates to fewest: {found['flatness']:.2f} (at most {FLAT:g}) {said}")
+    print(json.dumps(found))
 
 
 def summed_up(start: str, name: str, times: list[Pair]) -> dict[str, Any]:
@@ -262,7 +277,8 @@ def summed_up(start: str, name: str, times: list[Pair]) -> dict[str, Any]:
 def shown(row: dict[str, Any]) -> str:
     ratios = " ".join(f"{row[name]:6.2f}" for name in ("ratio", "low", "high", "target", "cpu"))
     times = f"{row['ours_s']:7.2f} {row['loky_s']:7.2f}"
-    return f"{row['start']:6} {row['job']:7} {ratios} {row['n']:2} {times}  {row['by']}"
+    said = "reached" if row["ratio"] <= row["target"] else "MISSED"
+    return f"{row['start']:6} {row['job']:7} {ratios} {row['n']:2} {times}  {said:7}  {row['by']}"
 
 
 if __name__ == "__main__":
