@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
-from sklearn.base import BaseEstimator, ClassifierMixin
+from grid_driver import CANDIDATES, FLAT, driver, flatness
+from grid_driver import shown as driver_told
 
 ROOT = Path(__file__).parent.parent.parent
 BUDGET_S = 60.0  # for one job of one start
@@ -34,8 +35,6 @@ JOIN_S = 30.0  # for Tune's trials to be there
 ROUNDS = {"quick": 7, "middle": 3, "prefix": 5}
 TARGETS = {"warm": {"quick": 1.0, "middle": 1.0, "prefix": 0.28}, "fresh": {"quick": 0.5, "middle": 1.0, "prefix": 0.5}}
 COMPARED = ("mean_test_score", "std_test_score", "rank_test_score")
-CANDIDATES = (100, 1_000, 10_000)
-FLAT = 1.2  # what the time for a candidate may grow by from the fewest to the most
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,6 @@ class Measured:
     cpu_s: float
     scores: dict[str, list[float]]
     by: str
-
-
-class Free(ClassifierMixin, BaseEstimator):
-    """An estimator that costs nothing."""
-
-    def __init__(self, number: int = 0) -> None:
-        self.number = number
-
-    def fit(self, X: Any, y: Any) -> Free:
-        self.classes_ = np.array([0, 1])
-        return self
-
-    def predict(self, X: Any) -> Any:
-        return np.zeros(len(X), dtype=int)
 
 
 def case(name: str) -> tuple[Any, dict[str, list[Any]], Any, Any]:
@@ -109,13 +94,18 @@ def ours(name: str) -> tuple[float, Any, str]:
     return seconds, optimizer.search_, f"{done['here']} here, {done['crews']} by workers"
 
 
-def theirs(name: str) -> tuple[float, Any, str]:
+def theirs(name: str, memory: bool = False) -> tuple[float, Any, str]:
+    """The same on loky; with `memory` the steps of a pipeline are kept in a folder, by its own means."""
     from sklearn.model_selection import GridSearchCV
 
     estimator, grid, x, y = case(name)
     start = time.perf_counter()
-    search = GridSearchCV(estimator, grid, cv=5, n_jobs=-1).fit(x, y)
-    return time.perf_counter() - start, search, ""
+    with tempfile.TemporaryDirectory() as folder:
+        if memory:
+            estimator.set_params(memory=folder)
+        search = GridSearchCV(estimator, grid, cv=5, n_jobs=-1).fit(x, y)
+        seconds = time.perf_counter() - start
+    return seconds, search, ""
 
 
 def scores(search: Any) -> dict[str, list[float]]:
@@ -140,6 +130,9 @@ def warm(names: Iterable[str]) -> Iterable[tuple[str, list[Pair]]]:
             while ours(name)[2].endswith(" 0 by workers") and time.monotonic() < until:
                 time.sleep(1)
             theirs(name)
+            if name == "prefix":
+                alone_s, kept_s = theirs(name)[0], theirs(name, memory=True)[0]
+                print(f"loky with Pipeline(memory=): {kept_s / alone_s:.2f} of loky ({kept_s:.2f} s, n=1)", flush=True)
             yield name, pairs(name, _measured)
     finally:
         ray.shutdown()
@@ -195,33 +188,6 @@ def cpu_seconds() -> float:
     return total
 
 
-def flatness(rows: list[dict[str, float]]) -> float:
-    """The driver's time for a candidate among the most of them, to that among the fewest."""
-    return rows[-1]["ours_ms"] / rows[0]["ours_ms"]
-
-
-def driver(count: int) -> dict[str, float]:
-    """CPU ms of the driver for each of `count` candidates on two folds: with our evaluation, and scikit-learn's own."""
-    from sklearn.model_selection import GridSearchCV
-
-    from rayopt.search import wrapped
-    from rayopt.search.runner import Means, Runner
-
-    x, y = np.zeros((20, 1)), np.arange(20) % 2
-    found = {"candidates": float(count)}
-    for which in ("ours", "theirs"):
-        search = GridSearchCV(Free(), {"number": list(range(count))}, cv=2)
-        start = time.process_time()
-        if which == "ours":
-            runner = Runner(Means(in_process=True))
-            wrapped.fit(search, runner, x, y)
-            runner.close()
-        else:
-            search.fit(x, y)
-        found[f"{which}_ms"] = (time.process_time() - start) * 1e3 / count
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=list(ROUNDS))
@@ -246,9 +212,7 @@ def main() -> None:
     counts = CANDIDATES[:-1] if asked.short else CANDIDATES
     per_candidate = [driver(count) for count in counts] if asked.only in (None, "driver") else []
     for row in per_candidate:
-        print(
-            f"driver, {row['candidates']:6,.0f} candidates: {row['ours_ms']:.2f} ms each, {row['theirs_ms']:.2f} theirs"
-        )
+        print(driver_told(row))
     found = {"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}
     if len(per_candidate) > 1:
         found["flatness"] = flatness(per_candidate)
