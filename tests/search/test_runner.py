@@ -248,11 +248,25 @@ def test_a_ray_that_cannot_be_had_leaves_the_work_to_processes() -> None:
     assert said.notes[0] == "ray cannot be had: its path has a space; the search goes on without it"
 
 
-def test_processes_work_until_a_ray_is_up_and_do_not_come_back_in_the_next_round(tmp_path: Path) -> None:
+def test_processes_work_until_a_ray_is_up_and_do_not_come_back_in_the_next_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The children wait in a cell until the others have come, who come once a child has evaluated another cell."""
     evaluated, is_up = threading.Event(), tmp_path / "up"
+    started: list[Processes] = []
+
+    class Children(Processes):
+        def start(self, *given: Any) -> None:
+            started.append(self)
+            super().start(*given)
+
+    monkeypatch.setattr(round, "Processes", Children)
 
     class Late(Processes):
+        def __init__(self) -> None:
+            super().__init__(1)
+            self.name = "late"
+
         def wait(self, timeout_s: float) -> list[Event]:
             evaluated.wait(300)
             return super().wait(timeout_s)
@@ -262,17 +276,19 @@ def test_processes_work_until_a_ray_is_up_and_do_not_come_back_in_the_next_round
             evaluated.set()
 
         def crew_joined(self, name: str, seconds: float) -> None:
-            if name.startswith("3"):
+            if name == "late":
                 is_up.touch()
 
-    runner = Runner(Means(lambda is_wanted: Late(3), ray_runs=True, cpus=3), None, Told())
+    runner = Runner(Means(lambda is_wanted: Late(), ray_runs=True, cpus=1), None, Told())
     for _ in range(2):
         runner.by.clear()
         model = Nearest(how="wait", at=3.0, marks=str(is_up))
         wrapped.fit(GridSearchCV(model, {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS), refit=False), runner, X, Y)
     runner.close()
     assert is_up.exists()
-    assert runner.by == {"3 processes of this machine": 4}
+    assert runner.by["late"]
+    assert started
+    assert len(set(started)) == len(started), "who was sent home stays there"
 
 
 def test_children_serve_all_rounds_of_a_search() -> None:
