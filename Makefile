@@ -37,16 +37,18 @@ bench-scale: .venv/bench.stamp  ## ten thousand candidates, sixteen simulated no
 	@.venv/bin/python tests/benchmarks/scale.py candidates
 	@.venv/bin/python tests/benchmarks/scale.py nodes 2 4 8 16
 
-bench-resume: .venv/bench.stamp  ## the demo killed at random moments
+bench-resume: .venv/bench.stamp  ## the demo and two searches killed at random moments
 	@.venv/bin/python tests/benchmarks/resume.py 6
+	@.venv/bin/python tests/benchmarks/resume_search.py 5
 
 bench-grid: .venv/bench.stamp  ## time grid searches beside scikit-learn's own on loky
 	@.venv/bin/python tests/benchmarks/grid.py
 
-bench-bayes: .venv/bench.stamp  ## regret of the Bayesian search beside Optuna's
+bench-bayes: .venv/bench.stamp  ## regret of the Bayesian search beside its peers
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py
-	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes --flying 2 4
-	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes --problems hartmann6 mixed --seeds 5 --cpu
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes_opt_defaults --problems branin hartmann6 rosenbrock4
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes --flying 1 2 4
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/bayes.py --who bayes --seeds 5 --cpu
 
 bench-train: .venv/bench.stamp  ## training beside loops by hand: one worker, two, start, reports, and twenty kills
 	@.venv/bin/python tests/benchmarks/train_engine.py

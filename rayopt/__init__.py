@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "BayesOptimizer": "rayopt.search.bayes",
+    "BayesOptimizer": "rayopt.bayes",
     "DistributedTrainer": "rayopt.onray.distributed",
     "GPUOptimizer": "rayopt.gpu",
     "DistillationLoss": "rayopt.training.distillation",

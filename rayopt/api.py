@@ -22,6 +22,7 @@ from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder
 from rayopt.runs.remote import RemoteFolder, is_address, work_folder
 from rayopt.search.crew import Crew
+from rayopt.search.hire import IsWanted, Open
 from rayopt.search.hosts import TrialHost
 from rayopt.tasks import versions
 from rayopt.watch import Logged, Silent, Watcher, logging_to
@@ -169,15 +170,15 @@ def opener(address: str | None) -> Callable[[], Backend]:
     return on_ray
 
 
-def crew(address: str | None) -> tuple[Callable[[], Crew] | None, bool]:
+def crew(address: str | None) -> tuple[Open | None, bool]:
     """What makes the workers of a search at an address, once they are needed, and whether their Ray runs already."""
     if address == IN_PROCESS:
         return None, False
 
-    def open_crew() -> Crew:
+    def open_crew(is_wanted: IsWanted) -> Crew:
         from rayopt.onray.tune import hire
 
-        return hire(address)
+        return hire(address, is_wanted)
 
     runs = address is not None or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
     return open_crew, bool(runs)

@@ -28,7 +28,7 @@ from rayopt.plan import (
 from rayopt.records import ONE_CPU, Need
 from rayopt.runs.cache import Cache, Entry
 from rayopt.runs.folder import RunFolder
-from rayopt.search.crew import Crew
+from rayopt.search.hire import Open
 from rayopt.search.hosts import TrialHost
 from rayopt.watch import Watcher
 
@@ -105,7 +105,7 @@ class Desk:
     cache: Cache
     watcher: Watcher
     folder: RunFolder
-    open_crew: Callable[[], Crew] | None = None
+    open_crew: Open | None = None
     ray_runs: bool = False
     open_host: Callable[[Mapping[str, float], str], Host] | None = None
     open_trials: Callable[[float | None], TrialHost] | None = None

@@ -71,6 +71,7 @@ def _is_installed(top: str) -> bool:
     places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
     paths = sysconfig.get_paths()
     homes = {paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()}
+    homes |= {path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")}
     return not any(place and not any(Path(place).is_relative_to(home) for home in homes) for place in places)
 
 
@@ -82,7 +83,10 @@ def _version(top: str) -> str:
 
 
 def _file(name: str) -> Path | None:
-    """The source file of a module, found without importing anything."""
+    """The source file of a module, found without importing anything; of `__main__` the script that runs."""
+    if name == "__main__":
+        script = getattr(sys.modules.get(name), "__file__", None)
+        return Path(script) if script else None
     top, *parts = name.split(".")
     spec = _spec(top)
     if spec is None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from rayopt.api import crew
-from rayopt.errors import did_you_mean, input_error
+from rayopt.errors import Fault, did_you_mean, input_error
+from rayopt.records import digest
+from rayopt.runs.cache import Cache
 from rayopt.search import checks, wrapped
+from rayopt.search.content import code_of, hash_of
 from rayopt.search.runner import Means, Progress, Runner
+from rayopt.search.store import CachedCells
+from rayopt.tasks import versions
 
 BACKENDS = ("auto", "ray", "local")
 Found = dict[str, Any]
@@ -24,6 +32,8 @@ class HyperparameterOptimizer:
     keeps the model's code out of this process but for the refit; `local` stays on this machine, and with
     `deadline_s=None` in this process. address: a Ray cluster's.
     deadline_s: how long one evaluation may take before it is ended and scored by `error_score`.
+    cache: a folder where every evaluation is kept as it ends: a search that was broken off, or whose grid has grown,
+    does only what is new. Kept by the content of the data, the model and its code.
     share_prefixes: fit the steps of pipelines that candidates share once in each process.
     confirm_large: search even a grid of more than 100,000 candidates.
     After a search, `search_` is the fitted scikit-learn object and `evaluated_` says how many cells were done where,
@@ -43,12 +53,13 @@ class HyperparameterOptimizer:
         backend: Literal["auto", "ray", "local"] = "auto",
         address: str | None = None,
         deadline_s: float | None = None,
+        cache: str | Path | None = None,
         share_prefixes: bool = True,
         confirm_large: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        if backend not in BACKENDS:
-            raise input_error("backend", f"unknown backend {backend!r}", did_you_mean(str(backend), BACKENDS))
+        self._where = Where(backend, address, deadline_s, share_prefixes)
+        checks.raise_if(self._where.faults())
         self.model, self.param_grid = model, param_grid
         self._options = {
             "cv": cv,
@@ -57,9 +68,7 @@ class HyperparameterOptimizer:
             "error_score": error_score,
             "return_train_score": return_train_score,
         }
-        self._backend, self._address = backend, address
-        self._deadline_s, self._share, self._confirmed = deadline_s, share_prefixes, confirm_large
-        self._progress = progress
+        self._confirmed, self._cache, self._progress = confirm_large, cache, progress
         self.search_: Any = None
         self.evaluated_: dict[str, int] = {}
         self.evaluated_by_: dict[str, int] = {}
@@ -98,7 +107,9 @@ class HyperparameterOptimizer:
 
     def _search(self, search: Any, x: Any, y: Any, fit_params: dict[str, Any]) -> Found:
         checks.raise_if(checks.check_names(self.model, self.param_grid, "param_grid") + checks.check_data(x, y, "y"))
-        runner = Runner(self._means(), progress=self._progress)
+        decides = {name: self._options[name] for name in ("scoring", "error_score", "return_train_score")}
+        store = stored(self._cache, self.model, decides, (x, y, fit_params), self.param_grid)
+        runner = Runner(self._where.means(), store, self._progress)
         try:
             self.search_ = wrapped.fit(search, runner, x, y, **fit_params)
         finally:
@@ -110,17 +121,47 @@ class HyperparameterOptimizer:
             "cv_results": search.cv_results_,
         }
 
-    def _means(self) -> Means:
-        if self._backend == "local":
-            return Means(deadline_s=self._deadline_s, share_prefixes=self._share, in_process=True)
-        return means(self._address, self._deadline_s, self._share, ray_alone=self._backend == "ray")
+
+@dataclass(frozen=True)
+class Where:
+    """Where evaluations are done, as the arguments of these names say."""
+
+    backend: str = "auto"
+    address: str | None = None
+    deadline_s: float | None = None
+    share_prefixes: bool = True
+
+    def faults(self) -> list[Fault]:
+        if self.backend in BACKENDS:
+            return []
+        remedy = did_you_mean(str(self.backend), BACKENDS)
+        return [Fault("backend", f"unknown backend {self.backend!r}", remedy)]
+
+    def means(self) -> Means:
+        """Who may evaluate; at the address None by a Ray that the caller has started, else one of its own."""
+        alone = self.backend == "ray"
+        common: dict[str, Any] = {"deadline_s": self.deadline_s, "share_prefixes": self.share_prefixes}
+        if self.backend == "local":
+            return Means(in_process=True, **common)
+        if find_spec("ray") is None:
+            if alone:
+                raise input_error("backend", "Ray is not installed", "install ray, or take backend='local'")
+            return Means(**common)
+        return Means(*crew(self.address), alone, **common)
 
 
-def means(address: str | None, deadline_s: float | None, share_prefixes: bool, ray_alone: bool = False) -> Means:
-    """Who may evaluate with a Ray at `address`: None for the one that the caller has started, else one of its own."""
-    if find_spec("ray") is None:
-        if ray_alone:
-            raise input_error("backend", "Ray is not installed", "install ray, or take backend='local'")
-        return Means(deadline_s=deadline_s, share_prefixes=share_prefixes)
-    open_ray, runs = crew(address)
-    return Means(open_ray, runs, ray_alone, deadline_s=deadline_s, share_prefixes=share_prefixes)
+def stored(
+    cache: str | Path | None, model: Any, decides: Mapping[str, Any], data: Any, values: Any = None
+) -> CachedCells | None:
+    """Where results are kept, by all that decides them but the parameters and rows; `values` may put in further code.
+
+    Raises InputError for what cannot be told from others by its content.
+    """
+    if cache is None:
+        return None
+    from sklearn import get_config
+
+    parts = {"model": model, **decides, "data": data, "config": get_config()}
+    hashes = {name: hash_of(part, name) for name, part in parts.items()}
+    code = code_of((model, dict(decides), values), "model, scoring or param_grid")
+    return CachedCells(Cache(cache), digest([hashes, code, versions()]))

@@ -23,6 +23,7 @@ from rayopt.onray.session import is_here, session
 from rayopt.onray.trials import Lodge
 from rayopt.search.cells import Batch, Cell, dump
 from rayopt.search.crew import Crew, Event, Lost
+from rayopt.search.hire import IsWanted, unwanted
 
 ANSWER_S = 5.0  # for a lodge that waits to say so
 GOODBYE_S = 15.0
@@ -113,18 +114,31 @@ class TuneCrew:
             self._backend.close()
 
 
-def hire(address: str | None) -> Crew:
+def hire(address: str | None, is_wanted: IsWanted = lambda: True) -> Crew:
     """The crew that waits on the Ray that the caller has started, or a new one; else one on a Ray of its own.
 
-    Raises WorkError where trials could never start.
+    Raises WorkError where trials could never start, and once they are not wanted any more.
     """
     if " " in sys.executable:  # Ray hands a worker with environment variables, as a trial is, to a shell unquoted
         raise WorkError(f"Ray Tune cannot start workers of {sys.executable}: its path has a space")
+    if not is_wanted():
+        raise unwanted()
     if not ray.is_initialized():
-        return TuneCrew(OnRay(address))
+        return _on_a_ray_of_its_own(address, is_wanted)
     with _HIRING:
         waiting: TuneCrew | None = kept.take(TuneCrew)
         return waiting or TuneCrew()
+
+
+def _on_a_ray_of_its_own(address: str | None, is_wanted: IsWanted) -> TuneCrew:
+    backend = OnRay(address)
+    try:
+        if not is_wanted():
+            raise unwanted()
+        return TuneCrew(backend)
+    except BaseException:
+        backend.close()
+        raise
 
 
 _HIRING = threading.Lock()

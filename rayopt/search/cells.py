@@ -176,10 +176,10 @@ def quantity(result: Result, name: str) -> float:
 
 
 def error_of(result: Result) -> str:
-    """The last line of why a fit or a score failed, empty where none did."""
+    """Why a fit or a score failed in one line, the first of what was raised; empty where none did."""
     text = str(result.get("fit_error") or result.get(SCORE_ERROR) or "")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    lines = text.rpartition("Traceback (most recent call last):")[2].splitlines()
+    return next((line.strip() for line in lines if line.strip() and not line.startswith(" ")), "")
 
 
 def without_score(batch: Batch, cell: Cell, reason: str, seconds: float) -> Result:

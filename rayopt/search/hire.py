@@ -1,4 +1,8 @@
-"""A crew that is being called while the search goes on without it."""
+"""A crew that is being called while the search goes on without it.
+
+Nothing of it may outlive the search: a thread that asks Ray for something after its caller has ended it would start
+another one, or end this process.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,22 @@ import threading
 import time
 from collections.abc import Callable
 
+from rayopt.errors import WorkError
 from rayopt.search.crew import Crew
+
+IsWanted = Callable[[], bool]
+Open = Callable[[IsWanted], Crew]
+LEAVE_S = 120.0  # longer than a Ray takes to start, or to say that it does not
 
 
 class Hire:
     """Opens a crew in a thread of its own, which lasts as long as the crew.
 
-    Linux ends the processes of a Ray when the thread that has started them ends, not the process.
+    Linux ends the processes of a Ray when the thread that has started them ends, not the process. `open_crew` may ask
+    between two steps whether it is wanted still.
     """
 
-    def __init__(self, open_crew: Callable[[], Crew]) -> None:
+    def __init__(self, open_crew: Open) -> None:
         self._start = time.monotonic()
         self.crew: Crew | None = None
         self.error: BaseException | None = None
@@ -28,7 +38,7 @@ class Hire:
 
     def _call(self) -> None:
         try:
-            crew = self._open_crew()
+            crew = self._open_crew(lambda: not self._closed)
         except BaseException as error:  # noqa: BLE001 - the search goes on without them, or raises it
             self.error = error
             return
@@ -50,6 +60,12 @@ class Hire:
                 self.crew.close()
         self._over.set()
 
-    def wait(self) -> None:
-        """Until one that was closed before it came has come and gone: a Ray must not be there while another starts."""
-        self._thread.join()
+    def wait(self, seconds: float = LEAVE_S) -> bool:
+        """Waits until one that was closed, perhaps before it came, has gone; whether it has."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def unwanted() -> WorkError:
+    """What is raised by one who sees that it is not wanted any more."""
+    return WorkError("the search was over before they came")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayopt.search.cells import Cell, Own, Result
-from rayopt.search.crew import Crew
+from rayopt.search.hire import Open
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Means:
     cannot be ended. in_process: everything in this process.
     """
 
-    open_ray: Callable[[], Crew] | None = None
+    open_ray: Open | None = None
     ray_runs: bool = False
     ray_alone: bool = False
     in_process: bool = False

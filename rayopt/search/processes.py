@@ -35,12 +35,14 @@ class Processes:
         self._children: dict[str, _Child] = {}
         self._made = self._unfit = 0
         self._last = ""
+        self._events: list[Event] = []  # of those who are there already when a round begins
         self._round: tuple[int, bytes, float | None] | None = None
 
     def start(self, number: int, batch: Batch, deadline_s: float | None) -> None:
         self._round = (number, dump(batch), deadline_s)
         for child in self._children.values():
             child.send(("round", *self._round))
+        self._events = [Joined(worker) for worker, child in self._children.items() if child.has_joined]
         self._replace()
 
     def assign(self, worker: str, number: int, cells: Sequence[Cell]) -> None:
@@ -49,8 +51,8 @@ class Processes:
 
     def wait(self, timeout_s: float) -> list[Event]:
         connections = {child.connection: worker for worker, child in self._children.items()}
-        events: list[Event] = []
-        for ready in wait(list(connections), timeout_s):
+        events, self._events = self._events, []
+        for ready in wait(list(connections), 0 if events else timeout_s):
             worker = connections[ready]  # type: ignore[index]
             events += self._hear(worker)
         self._replace()

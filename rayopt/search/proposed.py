@@ -1,12 +1,14 @@
 """A search whose candidates a strategy proposes, several in flight, as one of scikit-learn's own searches.
 
-The first round that scikit-learn hands out does not end before everything is evaluated: it grows as results come. What
-has grown is handed out as a second round and answered from memory, so that results and refit are scikit-learn's own.
+The first round that scikit-learn hands out does not end before everything is evaluated: it grows as results come. It is
+then broken off, and all that was evaluated handed out as the next one and answered from memory, so that results, refit
+and what is said of fits that failed are scikit-learn's own.
 The module is imported where a search is made, as its class is derived from scikit-learn's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -28,19 +30,22 @@ Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 class Candidates(Growth):
     """Asks for a candidate whenever another one has the scores of all its folds.
 
-    goal: what decides; name: of the score, where there is one that has no name of its own.
+    goal: what decides; name: of the score, where there is one that has no name of its own. again: what was evaluated
+    before is handed out too, for its results.
     """
 
-    def __init__(self, asking: Asking, parallel: int, goal: Goal, name: str) -> None:
+    def __init__(self, asking: Asking, parallel: int, goal: Goal, name: str, again: bool = True) -> None:
         self.asking, self._parallel, self._goal, self._name = asking, parallel, goal, name
-        self.all: list[Params] = [one.params for one in asking.observations]
-        self._told = {key_of(params) for params in self.all}
+        known = [one.params for one in asking.observations]
+        self.all: list[Params] = list(known) if again else []
+        self._told = {key_of(params) for params in known}
+        self._flying = 0
         self._results: dict[str, dict[int, Result]] = {}
         self._folds = 0
 
     def first(self) -> list[Params]:
-        """What was evaluated before, for its results, and as many candidates as are to be in flight."""
-        while len(self.all) - len(self._told) < self._parallel and self._ask():
+        """What was evaluated before, where it is wanted, and as many candidates as are to be in flight."""
+        while self._flying < self._parallel and self._ask():
             pass
         return list(self.all)
 
@@ -54,11 +59,12 @@ class Candidates(Growth):
         if len(folds) < self._folds or key in self._told:
             return ()
         self._told.add(key)
+        self._flying -= 1
         self.asking.tell(self._observation(cell.parameters, [folds[fold] for fold in sorted(folds)]))
         return self.all[-1:] if self._ask() else ()
 
     def to_come(self) -> int:
-        return max(0, self.asking.count - len(self.all))
+        return max(0, self.asking.count - len(self._told) - self._flying)
 
     def answer(self, params: Params, fold: int) -> Result:
         """The result of a candidate that is done."""
@@ -71,6 +77,7 @@ class Candidates(Growth):
         params = self.asking.ask()
         if params is not None:
             self.all.append(params)
+            self._flying += 1
         return params is not None
 
     def _observation(self, params: Params, results: Sequence[Result]) -> Observation:
@@ -94,7 +101,12 @@ class Flown:
         if calls and all(self._candidates.knows(*one) for one in asked):
             return [scikit_learns(self._candidates.answer(*one)) for one in asked]
         self._candidates.begin(1 + max((fold for _, fold in asked), default=-1))
-        return self._runner(calls)
+        self._runner(calls)
+        raise _EvaluatedError
+
+
+class _EvaluatedError(Exception):
+    """Breaks a round off, of whose candidates more is known than scikit-learn has asked."""
 
 
 class ProposedSearchCV(BaseSearchCV):  # type: ignore[misc]
@@ -122,9 +134,6 @@ class ProposedSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.candidates = candidates
 
     def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any = None) -> None:
-        first = self.candidates.first()
-        if first:
-            evaluate_candidates(first)
-        grown = self.candidates.all[len(first) :]
-        if grown:
-            evaluate_candidates(grown)
+        with contextlib.suppress(_EvaluatedError):
+            evaluate_candidates(self.candidates.first())
+        evaluate_candidates(list(self.candidates.all))

@@ -2,7 +2,7 @@
 
 Child processes join when what is left would take longer than they need to start, and at once for what may hang or end
 the process that runs it; a Ray that has to be started when the rest would take several times as long as that, and one
-that runs already as soon as it is there.
+that runs already as soon as it is there. As long as that gives nobody, the search goes on as if it did not run.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rayopt.errors import InputError, WorkError
 from rayopt.search.book import HERE, Book, told_seconds
 from rayopt.search.cells import Cell, Evaluator, check_travels
 from rayopt.search.crew import Answered, Crew, Event, Joined, Lost
-from rayopt.search.hire import Hire
+from rayopt.search.hire import Hire, Open
 from rayopt.search.means import Means
 from rayopt.search.processes import Processes
 
@@ -29,6 +28,7 @@ CHUNK_S = 0.1
 SHORT_S = 1.0  # a cell that takes longer is not given to a worker that has one: another may be free before
 FIRST = 3  # cells for a worker as long as nobody knows what one takes
 TRIP_S = 0.012  # from results to the next cells
+ROOM_S = 20.0  # how long a Ray may take to give its first worker before others are called in its place
 WAIT_S = 0.02
 MOMENT_S = 0.1
 LISTEN_S = 0.25  # where this process evaluates nothing itself, all news comes from the crew, which says it at once
@@ -43,7 +43,7 @@ class Round:
         self._members: dict[str, set[str]] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._dismissed: set[str] = set()
-        self._over = False
+        self._over = self._waits_told = False
         self._may_evaluate_here, self._travels = self._rules()
 
     def __enter__(self) -> Round:
@@ -55,6 +55,8 @@ class Round:
             self._book.lock.notify_all()
         for thread in self._threads.values():
             thread.join()
+        for name in self._dismissed & set(self._threads):
+            self._hires.pop(name).close()  # in the next round they are called anew, if they are needed
 
     def run(self) -> None:
         """Evaluates what has no result; raises what an evaluation raised, first come."""
@@ -65,7 +67,8 @@ class Round:
         evaluator = Evaluator(book.batch)
         with _one_thread():
             while not book.is_over:
-                self._consider()
+                self._call_who_pays()
+                self._take_in()
                 cell = self._next_here()
                 if cell is None:
                     with book.lock:
@@ -83,7 +86,7 @@ class Round:
         """Those who have waited since the last search are there at once, and need not share their CPUs with us."""
         until = time.monotonic() + seconds
         while not self._worker_count and (left := until - time.monotonic()) > 0:
-            self._consider()
+            self._take_in()
             with self._book.lock:
                 self._book.lock.wait(min(left, MOMENT_S / 50))
 
@@ -121,26 +124,57 @@ class Round:
         workers = self._worker_count
         return max(1, workers + (self._may_evaluate_here and workers < self._means.cpus))
 
-    def _consider(self) -> None:
-        """Calls whom it pays to call, and takes in those who have come."""
+    def _call_who_pays(self) -> None:
         if not self._travels:
             return
-        means = self._means
-        if not means.ray_runs and not means.ray_alone:
-            left = self._book.left_s(self._hands)
-            count = means.cpus - self._may_evaluate_here
-            if count and (not self._may_evaluate_here or (left is not None and left > PROCESSES_PAY_S)):
-                self._call(PROCESSES, lambda: Processes(count))
-            if left is not None and left > RAY_PAYS_S:
-                self._call(RAY, means.open_ray)
-        for name, hire in self._hires.items():
+        count, means = self._child_count, self._means
+        if self._ray_is_late():
+            self._tell_of_ray()
+        if count and self._processes_pay():
+            self._call(PROCESSES, lambda is_wanted: Processes(count))
+        if not means.ray_runs and not means.ray_alone and self._is_left(RAY_PAYS_S):
+            self._call(RAY, means.open_ray)
+
+    @property
+    def _child_count(self) -> int:
+        return 0 if self._means.ray_alone else self._means.cpus - self._may_evaluate_here
+
+    def _processes_pay(self) -> bool:
+        """Where this process may evaluate nothing they are needed until a Ray has workers."""
+        if not self._may_evaluate_here:
+            return not self._members.get(RAY)
+        return (not self._means.ray_runs or self._ray_is_late()) and self._is_left(PROCESSES_PAY_S)
+
+    def _is_left(self, seconds: float) -> bool:
+        left = self._book.left_s(self._hands)
+        return left is not None and left > seconds
+
+    def _ray_is_late(self) -> bool:
+        """Whether a Ray that was called has given no worker for long, as one does that has no room for any."""
+        hire, means = self._hires.get(RAY), self._means
+        if hire is None or hire.is_told or hire.error is not None or not (means.ray_runs or means.ray_alone):
+            return False
+        return hire.joined() > ROOM_S
+
+    def _tell_of_ray(self) -> None:
+        if not self._waits_told:
+            self._waits_told = True
+            goes_on = "waits for it" if not self._others_than(RAY) else "goes on without it until then"
+            why = "it may have no room for one"
+            self._book.progress.note(f"Ray has given no worker for {ROOM_S:g} s, {why}; the search {goes_on}")
+
+    def _take_in(self) -> None:
+        """Has those who have come work, and does without those who cannot be had."""
+        if not self._travels:
+            return
+        for name, hire in list(self._hires.items()):
             if hire.error is not None:
                 self._do_without(name, hire)
             elif hire.crew is not None and name not in self._threads and name not in self._dismissed:
                 self._threads[name] = threading.Thread(target=self._serve, args=(name, hire), daemon=True)
                 self._threads[name].start()
 
-    def _call(self, name: str, open_crew: Callable[[], Crew] | None) -> None:
+    def _call(self, name: str, open_crew: Open | None) -> None:
         if open_crew is not None and name not in self._hires and name not in self._dismissed:
             self._hires[name] = Hire(open_crew)
 
@@ -156,7 +190,8 @@ class Round:
     def _others_than(self, name: str) -> bool:
         """Whether the work is done without that crew too."""
         others = [hire for one, hire in self._hires.items() if one != name and one not in self._dismissed]
-        return self._may_evaluate_here or any(hire.error is None for hire in others)
+        to_be_called = name == RAY and PROCESSES not in self._hires and self._child_count > 0
+        return self._may_evaluate_here or to_be_called or any(hire.error is None for hire in others)
 
     def _serve(self, name: str, hire: Hire) -> None:
         """The thread of one crew: hears it and keeps its workers busy."""

@@ -59,8 +59,9 @@ class Runner:
             self._progress.note(self._told())
         for hire in self._hires.values():
             hire.close()
-        if RAY in self._hires and not self._means.ray_runs:
-            self._hires[RAY].wait()
+        for name, hire in self._hires.items():
+            if not hire.wait():
+                self._progress.note(f"{name} was called and neither came nor said why not; the call is left to itself")
         self._hires.clear()
 
     def _call_early(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rayopt.records import digest
 from rayopt.runs.cache import Cache, Entry
 from rayopt.search.cells import Batch, Cell, Result
+from rayopt.search.content import hash_of
 
 
 class Store(Protocol):
@@ -52,8 +53,15 @@ class CachedCells:
             self._batch, self._rows = batch, {}
         if cell.fold not in self._rows:
             self._rows[cell.fold] = _hash_rows(batch.splits[cell.fold])
-        parameters = sorted((name, repr(value)) for name, value in cell.parameters.items())
+        parameters = sorted((name, _told(value)) for name, value in cell.parameters.items())
         return digest(["cell", self._context, parameters, self._rows[cell.fold]])
+
+
+def _told(value: Any) -> str:
+    """A value in words where they say all of it; of others, such as long arrays and estimators, they do not."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return hash_of(value, "a parameter")
 
 
 def _hash_rows(split: tuple[Any, Any]) -> str:

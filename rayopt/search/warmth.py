@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,7 @@ def warmed(given: str | None, beside: Path, space: Space, about: Mapping[str, An
     """
     if given is None:
         return COLD
-    folders = [Path(given), beside / given]
-    journal = next((path for folder in folders if (path := RunFolder(folder).observations).is_file()), None)
-    if journal is None:
-        raise input_error(place, f"{given} holds no observations.jsonl", "give the run folder of an earlier search")
-    earlier = History(journal)
+    earlier = History(journal_at([Path(given), beside / given], place))
     if earlier.about != about:
         raise input_error(
             place,
@@ -36,6 +32,15 @@ def warmed(given: str | None, beside: Path, space: Space, about: Mapping[str, An
         why = f": {found.left_out[0]}" if found.left_out else ""
         raise input_error(place, f"{given} has no point of this space{why}", "leave it out")
     return found
+
+
+def journal_at(places: Sequence[Path], place: str) -> Path:
+    """The journal that the first of some paths is, or holds as a run folder; raises InputError where none does."""
+    for path in places:
+        for journal in (path, RunFolder(path).observations):
+            if journal.is_file():
+                return journal
+    raise input_error(place, f"{places[0]} holds no observations.jsonl", "give the run folder of an earlier search")
 
 
 def _shown(about: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@
 figure, in which loky starts cold and no Ray runs; the time is from the call to the fitted result. `cpu` is the ratio of
 the CPU seconds of all processes, which other load on the machine changes less. `driver` is what the driver's process
 computes for each of many candidates that cost nothing. A job ends after BUDGET_S with the pairs that it has by then.
-`make bench-grid` prints a table and a line of JSON; nothing here decides a test.
+`--short` takes one pair of each. `make bench-grid` prints a table and a line of JSON; nothing here decides a test.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
-from sklearn.base import BaseEstimator, ClassifierMixin
+from grid_driver import CANDIDATES, FLAT, driver, flatness
+from grid_driver import shown as driver_told
 
 ROOT = Path(__file__).parent.parent.parent
 BUDGET_S = 60.0  # for one job of one start
@@ -34,7 +35,6 @@ JOIN_S = 30.0  # for Tune's trials to be there
 ROUNDS = {"quick": 7, "middle": 3, "prefix": 5}
 TARGETS = {"warm": {"quick": 1.0, "middle": 1.0, "prefix": 0.28}, "fresh": {"quick": 0.5, "middle": 1.0, "prefix": 0.5}}
 COMPARED = ("mean_test_score", "std_test_score", "rank_test_score")
-CANDIDATES = (100, 1_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,6 @@ class Measured:
     cpu_s: float
     scores: dict[str, list[float]]
     by: str
-
-
-class Free(ClassifierMixin, BaseEstimator):
-    """An estimator that costs nothing."""
-
-    def __init__(self, number: int = 0) -> None:
-        self.number = number
-
-    def fit(self, X: Any, y: Any) -> Free:
-        self.classes_ = np.array([0, 1])
-        return self
-
-    def predict(self, X: Any) -> Any:
-        return np.zeros(len(X), dtype=int)
 
 
 def case(name: str) -> tuple[Any, dict[str, list[Any]], Any, Any]:
@@ -108,13 +94,18 @@ def ours(name: str) -> tuple[float, Any, str]:
     return seconds, optimizer.search_, f"{done['here']} here, {done['crews']} by workers"
 
 
-def theirs(name: str) -> tuple[float, Any, str]:
+def theirs(name: str, memory: bool = False) -> tuple[float, Any, str]:
+    """The same on loky; with `memory` the steps of a pipeline are kept in a folder, by its own means."""
     from sklearn.model_selection import GridSearchCV
 
     estimator, grid, x, y = case(name)
     start = time.perf_counter()
-    search = GridSearchCV(estimator, grid, cv=5, n_jobs=-1).fit(x, y)
-    return time.perf_counter() - start, search, ""
+    with tempfile.TemporaryDirectory() as folder:
+        if memory:
+            estimator.set_params(memory=folder)
+        search = GridSearchCV(estimator, grid, cv=5, n_jobs=-1).fit(x, y)
+        seconds = time.perf_counter() - start
+    return seconds, search, ""
 
 
 def scores(search: Any) -> dict[str, list[float]]:
@@ -139,6 +130,9 @@ def warm(names: Iterable[str]) -> Iterable[tuple[str, list[Pair]]]:
             while ours(name)[2].endswith(" 0 by workers") and time.monotonic() < until:
                 time.sleep(1)
             theirs(name)
+            if name == "prefix":
+                alone_s, kept_s = theirs(name)[0], theirs(name, memory=True)[0]
+                print(f"loky with Pipeline(memory=): {kept_s / alone_s:.2f} of loky ({kept_s:.2f} s, n=1)", flush=True)
             yield name, pairs(name, _measured)
     finally:
         ray.shutdown()
@@ -194,52 +188,37 @@ def cpu_seconds() -> float:
     return total
 
 
-def driver(count: int) -> dict[str, float]:
-    """CPU ms of the driver for each of `count` candidates on two folds: with our evaluation, and scikit-learn's own."""
-    from sklearn.model_selection import GridSearchCV
-
-    from rayopt.search import wrapped
-    from rayopt.search.runner import Means, Runner
-
-    x, y = np.zeros((20, 1)), np.arange(20) % 2
-    found = {"candidates": float(count)}
-    for which in ("ours", "theirs"):
-        search = GridSearchCV(Free(), {"number": list(range(count))}, cv=2)
-        start = time.process_time()
-        if which == "ours":
-            runner = Runner(Means(in_process=True))
-            wrapped.fit(search, runner, x, y)
-            runner.close()
-        else:
-            search.fit(x, y)
-        found[f"{which}_ms"] = (time.process_time() - start) * 1e3 / count
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=list(ROUNDS))
     parser.add_argument("--one", choices=["ours", "theirs"])
     parser.add_argument("--only", choices=["warm", "fresh", "driver"])
+    parser.add_argument("--short", action="store_true", help="one pair of each job, and no ten thousand candidates")
     asked = parser.parse_args()
+    if asked.short:
+        ROUNDS.update(dict.fromkeys(ROUNDS, 1))
     warnings.simplefilter("ignore")
     if asked.one:
         seconds, search, by = {"ours": ours, "theirs": theirs}[asked.one](asked.names[0])
         print(json.dumps([seconds, by, scores(search)]))
         return
     rows = []
-    print("start  job      ratio    low   high target    cpu  n  ours s  loky s  done", flush=True)
+    print("start  job      ratio    low   high target    cpu  n  ours s  loky s           done", flush=True)
     for start, measure in (("warm", warm), ("fresh", fresh)):
         if asked.only in (None, start):
             for name, times in measure(asked.names):
                 rows.append(summed_up(start, name, times))
                 print(shown(rows[-1]), flush=True)
-    per_candidate = [driver(count) for count in CANDIDATES] if asked.only in (None, "driver") else []
+    counts = CANDIDATES[:-1] if asked.short else CANDIDATES
+    per_candidate = [driver(count) for count in counts] if asked.only in (None, "driver") else []
     for row in per_candidate:
-        print(
-            f"driver, {row['candidates']:6,.0f} candidates: {row['ours_ms']:.2f} ms each, {row['theirs_ms']:.2f} theirs"
-        )
-    print(json.dumps({"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}))
+        print(driver_told(row))
+    found = {"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}
+    if len(per_candidate) > 1:
+        found["flatness"] = flatness(per_candidate)
+        said = "reached" if found["flatness"] <= FLAT else "MISSED"
+        print(f"driver, most candidates to fewest: {found['flatness']:.2f} (at most {FLAT:g}) {said}")
+    print(json.dumps(found))
 
 
 def summed_up(start: str, name: str, times: list[Pair]) -> dict[str, Any]:
@@ -262,7 +241,8 @@ def summed_up(start: str, name: str, times: list[Pair]) -> dict[str, Any]:
 def shown(row: dict[str, Any]) -> str:
     ratios = " ".join(f"{row[name]:6.2f}" for name in ("ratio", "low", "high", "target", "cpu"))
     times = f"{row['ours_s']:7.2f} {row['loky_s']:7.2f}"
-    return f"{row['start']:6} {row['job']:7} {ratios} {row['n']:2} {times}  {row['by']}"
+    said = "reached" if row["ratio"] <= row["target"] else "MISSED"
+    return f"{row['start']:6} {row['job']:7} {ratios} {row['n']:2} {times}  {said:7}  {row['by']}"
 
 
 if __name__ == "__main__":

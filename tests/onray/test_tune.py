@@ -64,7 +64,8 @@ class OnlyRay(Progress):
 def on_ray(search: Any, x: Any, y: Any, deadline_s: float | None = None, **more: Any) -> tuple[Runner, list[str]]:
     """Fits a search with nothing evaluated in this process."""
     said = OnlyRay()
-    runner = Runner(Means(lambda: tune.hire(None), ray_runs=True, deadline_s=deadline_s, cpus=0), None, said)
+    means = Means(lambda wanted: tune.hire(None, wanted), ray_runs=True, deadline_s=deadline_s, cpus=0)
+    runner = Runner(means, None, said)
     try:
         wrapped.fit(search, runner, x, y, **more)
     finally:
@@ -127,7 +128,7 @@ def test_trials_killed_from_outside_lose_nothing() -> None:
                 os.kill(trials()[0], signal.SIGKILL)
 
     said = Killing()
-    runner = Runner(Means(lambda: tune.hire(None), ray_runs=True, cpus=0), None, said)
+    runner = Runner(Means(lambda wanted: tune.hire(None, wanted), ray_runs=True, cpus=0), None, said)
     wrapped.fit(found, runner, x, y)
     runner.close()
     assert said.notes
@@ -311,3 +312,32 @@ def test_a_crew_that_waits_starts_no_ray_when_the_callers_is_ended() -> None:
     done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n") == ["6", "6", "False []", ""]
+
+
+OVER = """
+import threading, time
+import numpy, ray
+from sklearn.naive_bayes import GaussianNB
+from rayopt import HyperparameterOptimizer
+
+if {address!r} is None:
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+nodes = ray.nodes
+ray.nodes = lambda: [time.sleep(2), nodes()][1]
+x = numpy.random.default_rng(0).normal(size=(60, 4))
+search = HyperparameterOptimizer(GaussianNB(), {{"var_smoothing": [1e-9, 0.1]}}, cv=3, address={address!r})
+search.grid_search(x, x[:, 0] > 0)
+print(search.evaluated_)
+ray.shutdown()
+print(ray.is_initialized(), [one.name for one in threading.enumerate() if one.name != "MainThread"])
+"""
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_search_that_is_over_before_ray_has_answered_leaves_no_call_behind(joins: bool, ray_session: str) -> None:
+    """On the caller's own Ray, which is ended at once, and at an address."""
+    program = OVER.format(address=ray_session if joins else None)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == ["{'here': 6, 'crews': 0, 'cached': 0}", "False []", ""]
+    assert "GCS" not in done.stderr

@@ -35,6 +35,10 @@ class Nearest(ClassifierMixin, BaseEstimator):
             raise ValueError("cannot be fitted")
         if self.how == "hang":
             time.sleep(600)
+        if self.how == "wait":
+            until = time.monotonic() + 300
+            while not Path(self.marks).exists() and time.monotonic() < until:
+                time.sleep(0.01)
         if self.how == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "die once":

@@ -17,6 +17,8 @@ from sklearn.svm import SVC
 
 from rayopt import api
 from rayopt.errors import InputError
+from rayopt.search.space import Space
+from rayopt.search.suggest import Problem, suggest
 
 PROGRAM = str(Path(sys.executable).parent / "rayopt")
 SPACE = {"C": {"low": 0.01, "high": 100, "log": True}, "kernel": ["rbf", "linear"]}
@@ -92,6 +94,19 @@ def test_fits_that_fail_are_learnt_around(job: Callable[..., Path], tmp_path: Pa
     assert failed
     assert all("must be a float" in one["reason"] for one in failed)
     assert summary["best_params"]["C"] > 0
+
+
+def test_a_first_candidate_that_fails_ends_no_search(job: Callable[..., Path], tmp_path: Path) -> None:
+    """Alone in scikit-learn's first round, it would be all fits."""
+    first = next(one for one in range(20) if _first_c(one) < 0)
+    summary = run(job(space={"C": {"low": -10, "high": 10}}, parallel=1, n_trials=6, seed=first), tmp_path / "out")
+    assert events(tmp_path / "out")[2]["value"] is None
+    assert summary["best_params"]["C"] > 0
+
+
+def _first_c(seed: int) -> float:
+    space = {"C": {"low": -10, "high": 10}}
+    return float(suggest(Space.from_settings(space), [], [], seed, Problem())["C"])
 
 
 def test_a_killed_search_goes_on_from_its_journal(

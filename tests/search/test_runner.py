@@ -5,21 +5,22 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, PredefinedSplit
 from sklearn.naive_bayes import GaussianNB
 
 from rayopt.errors import InputError, WorkError
 from rayopt.runs.cache import Cache
-from rayopt.search import wrapped
+from rayopt.search import round, wrapped
 from rayopt.search.cells import Batch, check_travels
-from rayopt.search.crew import Crew
+from rayopt.search.crew import Crew, Event
+from rayopt.search.hire import Hire, IsWanted, unwanted
 from rayopt.search.ledger import Ledger
 from rayopt.search.processes import Processes
 from rayopt.search.runner import Means, Progress, Runner
@@ -34,8 +35,7 @@ FOLDS = [-1, 0] * 30
 
 def children(deadline_s: float | None = None) -> Means:
     """Everything in two child processes, as if they were a Ray."""
-    made: Callable[[], Crew] = lambda: Processes(2)  # noqa: E731
-    return Means(open_ray=made, ray_runs=True, deadline_s=deadline_s, cpus=2)
+    return Means(open_ray=lambda is_wanted: Processes(2), ray_runs=True, deadline_s=deadline_s, cpus=0)
 
 
 def search(means: Means, model: Any = None, **options: Any) -> tuple[Any, Runner]:
@@ -179,19 +179,154 @@ class Notes(Progress):
 
 @pytest.mark.parametrize("is_called", [True, False])
 def test_what_is_finished_before_ray_is_there_says_so(is_called: bool) -> None:
-    never = threading.Event()
-
-    def open_ray() -> Crew:
-        never.wait(60)
-        raise WorkError("was not wanted any more")
+    def open_ray(is_wanted: IsWanted) -> Crew:
+        while is_wanted():
+            threading.Event().wait(0.01)
+        raise unwanted()
 
     said = Notes()
     runner = Runner(Means(open_ray, ray_runs=is_called, cpus=1), None, said)
     wrapped.fit(GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=2), runner, X, Y)
     runner.close()
-    never.set()
     why = "finished before Ray was there" if is_called else "Ray was not called: it would have taken longer to start"
     assert said.notes == [f"evaluated: 4 in this process; {why}"]
+
+
+def test_no_call_outlives_the_search() -> None:
+    """Whoever comes late is sent home by the thread that has called them, and that thread is waited for."""
+    came, left = threading.Event(), threading.Event()
+
+    class Late(Processes):
+        def close(self) -> None:
+            super().close()
+            left.set()
+
+    def open_ray(is_wanted: IsWanted) -> Crew:
+        came.wait(300)
+        return Late(1)
+
+    class Said(Notes):
+        def note(self, text: str) -> None:
+            came.set()  # the search is over, and closing
+
+    runner = Runner(Means(open_ray, ray_runs=True, cpus=1), None, Said())
+    wrapped.fit(GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=2), runner, X, Y)
+    runner.close()
+    assert left.is_set()
+
+
+def test_a_call_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    hire = Hire(lambda is_wanted: threading.Event().wait(600))  # type: ignore[arg-type, return-value]
+    hire.close()
+    assert not hire.wait(0.01)
+
+
+class Absent:
+    """A crew whose workers never come, as those of a Ray without room."""
+
+    name = "nobody"
+
+    def start(self, number: int, batch: Any, deadline_s: float | None) -> None: ...
+
+    def assign(self, worker: str, number: int, cells: Any) -> None: ...
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        threading.Event().wait(timeout_s)
+        return []
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("deadline_s", [None, 600.0])
+def test_a_ray_without_room_keeps_no_search_waiting(deadline_s: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(round, "ROOM_S", 0.0)
+    said = Notes()
+    runner = Runner(Means(lambda is_wanted: Absent(), ray_runs=True, deadline_s=deadline_s, cpus=2), None, said)
+    wrapped.fit(GridSearchCV(Nearest(), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS)), runner, X, Y)
+    runner.close()
+    assert runner.by == {"2 processes of this machine": 4}
+    assert said.notes[0].endswith("it may have no room for one; the search goes on without it until then")
+
+
+def test_a_search_on_ray_alone_says_that_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(round, "ROOM_S", 0.0)
+
+    class Said(Notes):
+        def note(self, text: str) -> None:
+            raise KeyboardInterrupt(text)
+
+    runner = Runner(Means(lambda is_wanted: Absent(), ray_runs=True, ray_alone=True, cpus=2), None, Said())
+    with pytest.raises(KeyboardInterrupt, match="no room for one; the search waits for it"):
+        wrapped.fit(GridSearchCV(GaussianNB(), {"var_smoothing": [0.1]}, cv=2), runner, X, Y)
+    runner.close()
+
+
+def test_a_ray_that_cannot_be_had_leaves_the_work_to_processes() -> None:
+    def open_ray(is_wanted: IsWanted) -> Crew:
+        raise WorkError("its path has a space")
+
+    said = Notes()
+    runner = Runner(Means(open_ray, ray_runs=True, cpus=2), None, said)
+    wrapped.fit(GridSearchCV(Nearest(), {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS)), runner, X, Y)
+    runner.close()
+    assert runner.by == {"2 processes of this machine": 4}
+    assert said.notes[0] == "ray cannot be had: its path has a space; the search goes on without it"
+
+
+def test_processes_work_until_a_ray_is_up_and_do_not_come_back_in_the_next_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The children wait in a cell until the others have come, who come once a child has evaluated another cell."""
+    evaluated, is_up = threading.Event(), tmp_path / "up"
+    started: list[Processes] = []
+
+    class Children(Processes):
+        def start(self, *given: Any) -> None:
+            started.append(self)
+            super().start(*given)
+
+    monkeypatch.setattr(round, "Processes", Children)
+
+    class Late(Processes):
+        def __init__(self) -> None:
+            super().__init__(1)
+            self.name = "late"
+
+        def wait(self, timeout_s: float) -> list[Event]:
+            evaluated.wait(300)
+            return super().wait(timeout_s)
+
+    class Told(Notes):
+        def cell_ended(self, *given: Any) -> None:
+            evaluated.set()
+
+        def crew_joined(self, name: str, seconds: float) -> None:
+            if name == "late":
+                is_up.touch()
+
+    runner = Runner(Means(lambda is_wanted: Late(), ray_runs=True, cpus=1), None, Told())
+    for _ in range(2):
+        runner.by.clear()
+        model = Nearest(how="wait", at=3.0, marks=str(is_up))
+        wrapped.fit(GridSearchCV(model, {"strength": STRENGTHS}, cv=PredefinedSplit(FOLDS), refit=False), runner, X, Y)
+    runner.close()
+    assert is_up.exists()
+    assert runner.by["late"]
+    assert started
+    assert len(set(started)) == len(started), "who was sent home stays there"
+
+
+def test_children_serve_all_rounds_of_a_search() -> None:
+    model = Nearest()
+    search = HalvingGridSearchCV(model, {"strength": [*STRENGTHS, 4.0, 5.0]}, cv=2, random_state=0)
+    expected = HalvingGridSearchCV(model, {"strength": [*STRENGTHS, 4.0, 5.0]}, cv=2, random_state=0).fit(X, Y)
+    runner = Runner(Means(deadline_s=600, cpus=2))
+    wrapped.fit(search, runner, X, Y)
+    runner.close()
+    assert search.n_iterations_ > 1
+    assert scores(search) == scores(expected)
 
 
 def test_it_is_said_who_evaluated_how_many() -> None:
@@ -234,7 +369,7 @@ class Looked(deque[int]):
 
 
 def test_what_is_not_scikit_learns_is_evaluated_by_processes_before_a_ray_would_pay() -> None:
-    def open_ray() -> Crew:
+    def open_ray(is_wanted: IsWanted) -> Crew:
         raise AssertionError("is not to be called")
 
     runner = Runner(Means(open_ray, cpus=2))

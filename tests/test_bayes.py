@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import rayopt
 from rayopt.errors import InputError, WorkError
 from rayopt.search.stopping import Stop
+from tests.search.estimators import Nearest
 
 X, y = load_iris(return_X_y=True)
 
@@ -74,6 +75,73 @@ def test_a_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert [one.params for one in rest.history.observations] == [one.params for one in whole.history.observations]
 
 
+def test_a_journal_that_is_complete_evaluates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    first = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=1, journal=path)
+    found = first.optimize(X, y)
+    again = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=1, journal=path)
+    assert again.optimize(X, y) == found
+    assert (sum(first.evaluated_.values()), again.evaluated_) == (30, {})
+
+
+def test_who_evaluates_decides_nothing_of_a_search_with_one_candidate_in_flight() -> None:
+    """With a deadline all is done by child processes."""
+    here = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=2, backend="local")
+    there = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=2, backend="local", deadline_s=600)
+    assert here.optimize(X, y) == there.optimize(X, y)
+    assert here.evaluated_["here"] == there.evaluated_["crews"] == 35
+    pairs = [[(one.params, one.value) for one in each.history.observations] for each in (here, there)]
+    assert pairs[0] == pairs[1]
+
+
+def test_one_that_hangs_is_ended_and_learnt_around() -> None:
+    bounds = {"how": ["", "hang"], "strength": [0.0, 1.0]}
+    optimizer = rayopt.BayesOptimizer(Nearest(), bounds, n_iter=0, init_points=4, cv=2, deadline_s=2.0)
+    found = optimizer.optimize(X, y)
+    late = [one for one in optimizer.history.observations if one.failed]
+    assert [one.params for one in late] == [{"how": "hang", "strength": 0.0}]
+    assert late[0].reason == "the evaluation took longer than 2 s"
+    assert found["params"]["strength"] == 1.0
+
+
+def test_several_in_flight_with_groups_and_weights() -> None:
+    groups, weights = np.arange(150) % 7, np.where(y == 2, 0.0, 1.0)
+    optimizer = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=3, parallel=3, cv=GroupKFold(3))
+    found = optimizer.optimize(X, y, groups=groups, sample_weight=weights)
+    grid = {"C": [found["params"]["C"]]}
+    expected = GridSearchCV(SVC(), grid, cv=GroupKFold(3)).fit(X, y, groups=groups, sample_weight=weights)
+    assert found["target"] == pytest.approx(expected.best_score_)
+    assert found["target"] == 1.0, "rows of no weight do not count"
+    assert len(optimizer.history.observations) == 8
+
+
+def test_it_starts_warm(tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=3, journal=path).optimize(X, y)
+    warm = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=0, init_points=1, warm_start=path)
+    cold = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=0, init_points=1)
+    warm.optimize(X, y)
+    cold.optimize(X, y)
+    assert len(warm.history.observations) == 1
+    assert warm.history.observations[0].params != cold.history.observations[0].params
+    with pytest.raises(InputError, match=r"warm_start: .*nowhere holds no observations"):
+        rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, warm_start=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (y[:-1], "y: there are 150 rows of features but 149 targets"),
+        (np.where(y == 0, np.nan, y), "y: 50 of 150 targets are missing"),
+    ],
+)
+def test_wrong_data_is_told_before_anything_is_evaluated(targets: np.ndarray, message: str) -> None:
+    optimizer = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)})
+    with pytest.raises(InputError, match=message):
+        optimizer.optimize(X, targets)
+    assert not optimizer.history.observations
+
+
 def test_it_stops_when_it_is_good_enough() -> None:
     optimizer = rayopt.BayesOptimizer(SVC(), {"C": (0.5, 10)}, stop=Stop(target=0.5))
     optimizer.optimize(X, y)
@@ -88,6 +156,7 @@ def test_it_stops_when_it_is_good_enough() -> None:
         (SVC(), {"C": (5, 1)}, 5, "param_bounds.C: low 5 is not below high 1"),
         (SVC(), {}, 5, "param_bounds: names no parameter"),
         (SVC(), {"C": (0, 1)}, -1, "n_iter: -1 is no whole number from 0"),
+        (SVC(), {"C": (0, 1)}, True, "n_iter: True is no whole number from 0"),
         (SVC, {"C": (0, 1)}, 5, "is no scikit-learn estimator"),
         ("svc", {"C": (0, 1)}, 5, "'svc' is no scikit-learn estimator"),
     ],
