@@ -86,6 +86,7 @@ class HyperparameterOptimizer:
         """Points drawn from lists or scipy distributions; the answers of RandomizedSearchCV."""
         from sklearn.model_selection import RandomizedSearchCV
 
+        checks.raise_if(checks.check_grid(checks.without_distributions(self.param_grid), "param_grid", True, ""))
         search = RandomizedSearchCV(
             self.model, self.param_grid, n_iter=n_iter, random_state=random_state, **self._options
         )

@@ -123,3 +123,16 @@ def test_what_has_no_content_to_tell_is_refused(tmp_path: Path) -> None:
         searched(tmp_path, scoring=lambda model, x, y: 0.0)
     with pytest.raises(InputError, match=r"scoring: .*leave `cache` out"):
         BayesOptimizer(SVC(), {"C": (0.1, 1)}, scoring=lambda model, x, y: 0.0, cache=tmp_path).optimize(X, Y)
+
+
+@pytest.mark.parametrize(("grid", "message"), [({}, "the grid is empty"), ({"var_smoothing": []}, "has no values")])
+def test_nothing_to_draw_from_is_said(grid: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        HyperparameterOptimizer(GaussianNB(), grid, backend="local").random_search(X, Y)
+
+
+def test_a_distribution_is_drawn_from() -> None:
+    from scipy.stats import loguniform
+
+    optimizer = HyperparameterOptimizer(GaussianNB(), {"var_smoothing": loguniform(1e-9, 1)}, cv=2, backend="local")
+    assert 1e-9 <= optimizer.random_search(X, Y, n_iter=2)["best_params"]["var_smoothing"] <= 1

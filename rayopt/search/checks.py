@@ -59,6 +59,16 @@ def check_grid(grid: Any, place: str, confirmed: bool, remedy: str) -> list[Faul
     return [] if confirmed else check_count(count, place, remedy)
 
 
+def without_distributions(grid: Any) -> Any:
+    """A grid in which each distribution that values are drawn from counts as one value."""
+    return [
+        {name: [values] if hasattr(values, "rvs") else values for name, values in one.items()}
+        if isinstance(one, Mapping)
+        else one
+        for one in grids_of(grid)
+    ]
+
+
 def check_count(count: int, place: str, remedy: str) -> list[Fault]:
     if count <= LARGE_COUNT:
         return []
