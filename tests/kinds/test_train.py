@@ -26,6 +26,10 @@ def flat(parameters, lr, **args):
 
 def nothing(parameters, lr):
     return 3
+
+def dropping(drop):
+    layers = torch.nn.Flatten(), torch.nn.Dropout(drop), torch.nn.Linear(64, 10)
+    return torch.nn.Sequential(*layers)
 """
 
 
@@ -124,6 +128,20 @@ def test_a_training_that_was_finished_is_not_done_again(training_job: Callable[.
     assert second["model"] == first["model"]
     run(training_job(seed=1), tmp_path / "third", watcher=watcher)
     assert watcher.told
+
+
+def test_a_finished_training_is_not_that_of_a_model_with_the_same_weights(
+    training_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    found = []
+    for drop in (0.0, 0.9):
+        model = {"factory": "own_optimizers:dropping", "args": {"drop": drop}}
+        job = training_job(model=model, epochs=1, optimizer={"use": "own_optimizers:flat", "lr": 0.003})
+        found.append(run(job, tmp_path / str(drop))["model"]["sha256"])
+    text = (job.parent / "own_optimizers.py").read_text()
+    (job.parent / "own_optimizers.py").write_text(text.replace("lr=lr", "lr=2 * lr"))
+    found.append(run(job, tmp_path / "edited")["model"]["sha256"])
+    assert len(set(found)) == 3
 
 
 def test_a_probe_is_made_once_for_all_trainings_of_a_kind(training_job: Callable[..., Path], tmp_path: Path) -> None:
