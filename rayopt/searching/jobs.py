@@ -23,7 +23,7 @@ from rayopt.search.hosts import Flight, InTurn
 from rayopt.search.importance import importance
 from rayopt.search.space import Params, Space
 from rayopt.search.warmth import warmed
-from rayopt.searching.inner import ReadJob, filled, first_point, inner_document
+from rayopt.searching.inner import ReadJob, filled, first_point, inner_document, team_of
 from rayopt.searching.proposing import aim_of, asking_of, early_of
 from rayopt.searching.trial import JobTrial, trial_id
 from rayopt.spec import Document
@@ -119,8 +119,10 @@ class Trials:
             desk.cache.folder.resolve(),
             desk.open_trials is not None,
             early.metric if early else None,
+            desk.open_host,
         )
-        flight = Flight(self._asking, evaluate, job["parallel"], self, early)
+        team = team_of(search.inner, search.space, search.read_job)
+        flight = Flight(self._asking, evaluate, job["parallel"], self, early, team)
         try:
             host.run(flight)
         finally:
