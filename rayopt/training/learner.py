@@ -31,6 +31,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.module, self.objective = module, objective
+        self.has_unused = False  # parameters that get no gradient
         self._autocast = autocast
         attach = getattr(objective, "attach", None)
         if attach is not None:
@@ -77,7 +78,7 @@ class _Again:
 
     def __init__(self, block: nn.Module, forward: Callable[..., Any]) -> None:
         self._forward = forward
-        self._norms = [one for one in block.modules() if isinstance(one, _NormBase) and one.track_running_stats]
+        self._all = [one for one in block.modules() if isinstance(one, _NormBase) and one.track_running_stats]
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if not torch.is_grad_enabled():
@@ -89,13 +90,14 @@ class _Again:
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        momenta = [one.momentum for one in self._norms]
-        for one in self._norms:
+        norms = [one for one in self._all if one.training]  # the others take note of nothing
+        momenta = [one.momentum for one in norms]
+        for one in norms:
             one.momentum = 0.0
         try:
             yield
         finally:
-            for one, momentum in zip(self._norms, momenta, strict=True):
+            for one, momentum in zip(norms, momenta, strict=True):
                 one.momentum = momentum
                 if one.num_batches_tracked is not None:
                     one.num_batches_tracked.sub_(1)
