@@ -66,11 +66,12 @@ def run(
             stack.enter_context(remote.kept())
         if resume and folder.owner() is None:
             raise input_error(str(folder.path), "holds no run to go on with", "leave --resume out, or mend --out")
-        folder.claim(prepared.hash, loaded.job.name, overwrite)
+        plan = dict(prepared.plan())
+        folder.claim(prepared.hash, loaded.job.name, overwrite, plan)
         stack.callback(folder.release)
         if remote:
             stack.enter_context(remote.mirrored())
-        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
+        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **plan, "versions": versions()})
         told = _watching(watcher or Silent(), address, loaded.job.name)
         log = stack.enter_context(_tracking(told, wanted, loaded.job.name, folder))
         means = (opener(address), _place(address), store, log, folder)
