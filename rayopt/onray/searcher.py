@@ -50,7 +50,7 @@ class OnTune:
 
     def run(self, flight: Flight) -> None:
         """Returns when nothing is asked for any more and nothing is in flight."""
-        most = _most(flight)
+        most = most_in_flight(flight)
         halt, failures = threading.Event(), list[BaseException]()
 
         def fit() -> None:
@@ -186,7 +186,7 @@ def _lines_of(path: str | None) -> list[str]:
     return []
 
 
-def _most(flight: Flight) -> int:
+def most_in_flight(flight: Flight) -> int:
     """How many trials may be in flight; raises InputError where there is no room for the workers of one."""
     team, most = flight.team, min(flight.parallel, flight.asking.count)
     if team.workers == 1:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from rayopt.engine import Desk
-from rayopt.errors import RayoptError, WorkError
+from rayopt.errors import RayoptError, WorkError, input_error
 from rayopt.measure.machine import machine
 from rayopt.records import digest
 from rayopt.runs import journal
@@ -108,6 +108,9 @@ class Trials:
     def _fly(self) -> None:
         desk, search = self._desk, self._search
         job, opened = search.job, time.perf_counter()
+        team = team_of(search.inner, search.space, search.read_job)
+        if team.workers > 1 and desk.open_host is None:
+            raise input_error("workers", f"{team.workers} workers need Ray", "leave `--address inprocess` out")
         host = desk.open_trials(job["deadline_s"]) if desk.open_trials else InTurn()
         desk.watcher.backend_started(host.name, None, time.perf_counter() - opened)
         early = early_of(job, search.aim)
@@ -121,7 +124,6 @@ class Trials:
             early.metric if early else None,
             desk.open_host,
         )
-        team = team_of(search.inner, search.space, search.read_job)
         flight = Flight(self._asking, evaluate, job["parallel"], self, early, team)
         try:
             host.run(flight)
