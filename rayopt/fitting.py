@@ -186,10 +186,7 @@ def _trained(work: Work, place: Place, desk: Desk, folder: Path, training: str) 
     began = time.perf_counter()
     host = desk.open_host(place.resources or {}, place.sharding)
     desk.watcher.backend_started(host.name, None, time.perf_counter() - began)
-    try:
-        return host.run(work, place.workers, folder, told)
-    finally:
-        host.close()
+    return host.run(work, place.workers, folder, told)
 
 
 def _device(place: Place, where: str) -> torch.device:

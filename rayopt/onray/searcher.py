@@ -200,9 +200,7 @@ def _tuner(flight: Flight, most: int, halt: threading.Event, folder: str, deadli
     referee = ray.remote(Referee).options(num_cpus=0).remote(flight.rule())
     given = {"evaluate": flight.evaluate, "referee": referee, "early": flight.early, "deadline_s": deadline_s}
     proposals = Proposals(flight)
-    own = (
-        {"CPU": 1} if flight.team.workers == 1 else {"memory": 1}
-    )  # one that waits for its workers leaves them the CPUs
+    own: dict[str, float] = {"CPU": 1} if flight.team.workers == 1 else {"memory": 1}  # the CPUs are for its workers
     return Tuner(
         tune.with_resources(tune.with_parameters(_fly, **given), own),
         tune_config=TuneConfig(

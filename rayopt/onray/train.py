@@ -19,6 +19,7 @@ from rayopt.onray import kept, parcel
 from rayopt.onray.backend import OnRay, named_patience_s
 from rayopt.onray.group import Done, Group, Joined, Raised, Reported, Shape, unwarned
 from rayopt.onray.post import Order
+from rayopt.onray.single import Single
 from rayopt.training.loop import Trained, Work
 from rayopt.training.seat import OnReport
 
@@ -71,7 +72,8 @@ class RayTrain:
                 ending = _fetched(course.follow())
                 if not isinstance(ending, Raised | BaseException):
                     group.rest(IDLE_S)
-                    kept.keep(group)
+                    if isinstance(group, Group):
+                        kept.keep(group)
                     return ending  # type: ignore[no-any-return]
                 if isinstance(ending, Raised):
                     raise _raised(ending)
@@ -99,7 +101,7 @@ class RayTrain:
 class Course:
     """An order under way in a group; `reached` is the newest checkpoint that it has told of."""
 
-    group: Group
+    group: Group | Single
     order: Order
     on_report: OnReport
     reached: str = ""
@@ -125,15 +127,15 @@ class Course:
                     self.group.post.leave(f"stop/{self.order.number}", True)
 
 
-def _hire(shape: Shape, storage: Path) -> Group:
-    """The group that waits, if it is of this shape and there still; else a new one."""
+def _hire(shape: Shape, storage: Path) -> Group | Single:
+    """The group that waits, if it is of this shape and there still; else a new one, or the task of a single worker."""
     waiting = kept.take(Group)
     if waiting is not None:
         if waiting.shape == shape:
             waiting.rest(None)
             return waiting  # type: ignore[no-any-return]
         waiting.end()
-    return Group(shape, storage)
+    return Single(shape) if shape.is_one else Group(shape, storage)
 
 
 def check_room(shape: Shape) -> None:
