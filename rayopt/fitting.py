@@ -64,10 +64,11 @@ class Training:
     fingerprint: str
     settings: TrainSettings
     place: Place
+    loss: str = "auto"
 
     @cached_property
     def hash(self) -> str:
-        code = code_of(self.bench.source, self.bench.metric, self.settings)
+        code = code_of(self.bench.source, self.bench.metric, self.settings, self.loss)
         return digest([self.job, self.fingerprint, self.bench.data.sha256, code])
 
     def plan(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class Fitting:
 
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends. Raises WorkError where the training fails."""
-        from rayopt.training.learner import TaskObjective
+        from rayopt.training.learner import objective_of
 
         training, start = self._training, time.perf_counter()
         rows, selection = training.bench.data["train"], training.bench.data["selection"]
@@ -98,7 +99,7 @@ class Fitting:
             training.model,
             training.bench.source,
             labeled(rows),
-            TaskObjective(training.settings.label_smoothing),
+            objective_of(training.loss, training.settings.label_smoothing),
             training.settings,
             training.bench.seed,
             labeled(selection),
@@ -107,6 +108,7 @@ class Fitting:
                 "data": training.bench.data.sha256,
                 "fingerprint": training.fingerprint,
                 "metric": training.bench.metric,
+                "loss": training.loss,
                 "workers": training.place.workers,
             },
         )
@@ -152,7 +154,7 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None, traini
     training fails, InputError where its memory does not do.
     """
     folder = folder or desk.folder.checkpoints
-    work = replace(work, about={**work.about, "code": code_of(work.source, work.metric, work.settings)})
+    work = replace(work, about={**work.about, "code": _code(work)})
     key = _key(work, folder.name)
     entry = desk.cache.get(key)
     if entry is not None:
@@ -203,9 +205,13 @@ def _key(work: Work, name: str) -> str:
     return digest(["training", name, *about, versions(), code_hash()])
 
 
-def code_of(source: ModelSource, metric: str, settings: TrainSettings) -> str:
+def _code(work: Work) -> str:
+    return code_of(work.source, work.metric, work.settings, getattr(work.objective, "path", ""))
+
+
+def code_of(source: ModelSource, metric: str, settings: TrainSettings, loss: str = "") -> str:
     """A hash of the sources of what a training uses of the job's own."""
-    own = (str(source.settings.factory), metric, settings.optimizer.use)
+    own = (str(source.settings.factory), metric, settings.optimizer.use, loss)
     return sources({name for name in own if ":" in name}, source.folder).sha256
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from rayopt.training.learner import OwnObjective
 from rayopt.training.seat import Seat
 
 KNOWN = ("torch", "rayopt", "builtins")
@@ -31,9 +32,10 @@ class Seeding:
 
 
 def has_own(module: nn.Module, objective: nn.Module, rows: Any) -> bool:
-    """Whether there are classes among model, loss and data that are neither torch's nor ours."""
+    """Whether there are classes among model, loss and data that are neither torch's nor ours, or a loss's function."""
     parts = [rows, *module.modules(), *objective.modules()]
-    return any(type(one).__module__.partition(".")[0] not in KNOWN for one in parts)
+    is_own = any(type(one).__module__.partition(".")[0] not in KNOWN for one in parts)
+    return is_own or isinstance(objective, OwnObjective)
 
 
 def seed_step(seed: int, step: int, rank: int) -> int:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from rayopt.errors import StepError
+from rayopt.plugins import locate
+
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -59,6 +62,29 @@ class TaskObjective(nn.Module):
         from rayopt.training.losses import task_loss
 
         return task_loss(outputs, targets, self._smoothing)
+
+
+class OwnObjective(nn.Module):
+    """A loss of the user's own, `package.module:function`, called `(outputs, targets)`: the mean over the rows."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        loss = locate(self.path, "loss")(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            raise StepError(f"the loss {self.path} gave {_named(loss)} instead of a tensor of one number")
+        return loss
+
+
+def objective_of(loss: str, label_smoothing: float) -> nn.Module:
+    """That of a job's `loss:`, `auto` for the task's own."""
+    return TaskObjective(label_smoothing) if loss == "auto" else OwnObjective(loss)
+
+
+def _named(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def forget_activations(module: nn.Module) -> None:
