@@ -201,6 +201,8 @@ def test_a_job_with_several_workers_is_searched(tmp_path: Path, ray_session: str
     search = {"kind": "search", "name": "outside", "strategy": "random", "n_trials": 2, "parallel": 2}
     space = {"optimizer.lr": {"low": 0.01, "high": 0.2, "log": True}}
     job = {**search, "job": {**inner, **plain}, "space": space, "objective": "metrics.accuracy"}
+    with pytest.raises(InputError, match="workers: 2 workers need Ray; leave `--address inprocess` out"):
+        api.run(job, tmp_path / "here", address="inprocess")
     summary = api.run(job, tmp_path / "out", address=ray_session)
     assert [one["status"] for one in summary["trials"]] == ["done", "done"]
     trained = [json.loads(path.read_text()) for path in (tmp_path / "out" / "trials").glob("*/summary.json")]
