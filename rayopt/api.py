@@ -68,15 +68,19 @@ def run(
             stack.enter_context(remote.kept())
         if resume and folder.owner() is None:
             raise input_error(str(folder.path), "holds no run to go on with", "leave --resume out, or mend --out")
-        folder.claim(prepared.hash, loaded.job.name, overwrite)
+        plan = dict(prepared.plan())
+        folder.claim(prepared.hash, loaded.job.name, overwrite, plan)
         stack.callback(folder.release)
         if remote:
             stack.enter_context(remote.mirrored())
-        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **prepared.plan(), "versions": versions()})
+        folder.write_plan(loaded.text, {**_identity(loaded, prepared), **plan, "versions": versions()})
         told = _watching(watcher or Silent(), address, loaded.job.name)
         log = stack.enter_context(_tracking(told, wanted, loaded.job.name, folder))
         means = (opener(address), _place(address), store, log, folder)
-        desk = Desk(*means, *crew(address), open_host=host(address), open_trials=trials(address))
+        hosts = Hosts(address)
+        stack.callback(hosts.close)
+        open_host = hosts.open if address != IN_PROCESS else None
+        desk = Desk(*means, *crew(address), open_host=open_host, open_trials=trials(address))
         return _carry_out(loaded, prepared, desk)
 
 
@@ -197,17 +201,27 @@ def trials(address: str | None) -> Callable[[float | None], TrialHost] | None:
     return open_trials
 
 
-def host(address: str | None) -> Callable[[Mapping[str, float], str], Host] | None:
-    """What makes the host of trainings with several workers at an address, once it is needed."""
-    if address == IN_PROCESS:
-        return None
+class Hosts:
+    """The host of a run's trainings with several workers, made once it is needed and kept for the next one."""
 
-    def open_host(resources: Mapping[str, float], sharding: str) -> Host:
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._host: Host | None = None
+        self._asked: tuple[dict[str, float], str] | None = None
+
+    def open(self, resources: Mapping[str, float], sharding: str) -> Host:
         from rayopt.onray.train import RayTrain
 
-        return RayTrain(address, resources, sharding)
+        asked = dict(resources), sharding
+        if self._host is None or self._asked != asked:
+            self.close()
+            self._host, self._asked = RayTrain(self._address, resources, sharding), asked
+        return self._host
 
-    return open_host
+    def close(self) -> None:
+        if self._host is not None:
+            self._host.close()
+            self._host = None
 
 
 def write_report(folder: RunFolder) -> Path:

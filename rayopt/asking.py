@@ -26,7 +26,8 @@ from rayopt.runs.cache import Cache, Entry
 from rayopt.tasks import code_hash, versions
 from rayopt.training import views
 from rayopt.training.distill_settings import ViewSettings
-from rayopt.training.teacher import Answers, Array, Stored, Teacher, file_name, hash_of, merge
+from rayopt.training.source import hash_of
+from rayopt.training.teacher import Answers, Array, Stored, Teacher, file_name, merge
 
 LEAST_ROWS = 512  # of a block; more where a view would have more than MOST_BLOCKS
 MOST_BLOCKS = 64

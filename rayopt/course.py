@@ -10,6 +10,7 @@ from rayopt.errors import Fault, InputError, did_you_mean
 from rayopt.plugins import importable, locate
 from rayopt.spec import Document, Settings
 from rayopt.training.settings import TrainSettings
+from rayopt.yamltext import Location
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -38,11 +39,7 @@ def check(job: CourseSettings, document: Document) -> list[Fault]:
     faults: list[Fault] = []
     use = job.optimizer.use
     if ":" in use:
-        try:
-            with importable(document.folder):
-                locate(use, document.place(("optimizer", "use")))
-        except InputError as error:
-            faults += error.faults
+        faults += located(use, ("optimizer", "use"), document)
     elif use not in OPTIMIZERS:
         remedy = did_you_mean(use, [*OPTIMIZERS, "package.module:factory"])
         faults.append(document.fault(("optimizer", "use"), f"unknown optimizer {use!r}", remedy))
@@ -59,6 +56,27 @@ def check(job: CourseSettings, document: Document) -> list[Fault]:
         problem = f"{job.batch_size} rows cannot be shared among {least_workers(job)} workers"
         faults.append(document.fault(("batch_size",), problem, "give more rows, or fewer workers"))
     return faults
+
+
+def check_loss(loss: str, settings: TrainSettings, document: Document) -> list[Fault]:
+    """Faults of `loss:`, `auto` or a function of the user's own."""
+    if loss == "auto":
+        return []
+    faults = located(loss, ("loss",), document)
+    if settings.label_smoothing:
+        problem = "is of the task's own loss"
+        faults.append(document.fault(("label_smoothing",), problem, "smooth the labels in your `loss:`"))
+    return faults
+
+
+def located(name: str, at: Location, document: Document) -> list[Fault]:
+    """The faults of a `package.module:function` of the user's own."""
+    try:
+        with importable(document.folder):
+            locate(name, document.place(at))
+    except InputError as error:
+        return list(error.faults)
+    return []
 
 
 def check_loaded(settings: TrainSettings, rows: int, document: Document) -> None:

@@ -19,7 +19,7 @@ from rayopt.data.partial import MISSING, Partial
 from rayopt.data.rows import shape_of
 from rayopt.engine import Desk
 from rayopt.errors import RayoptError, StepError, WorkError
-from rayopt.fitting import Place
+from rayopt.fitting import Place, code_of
 from rayopt.measure.machine import machine
 from rayopt.measure.metrics import find_metric, score
 from rayopt.models.onnx_model import MODEL
@@ -35,8 +35,8 @@ from rayopt.training.learner import TaskObjective
 from rayopt.training.loop import Trained, Work
 from rayopt.training.order import steps_in
 from rayopt.training.settings import TrainSettings
-from rayopt.training.source import Arrays, labeled
-from rayopt.training.teacher import OUTPUTS, Teacher, hash_of
+from rayopt.training.source import Arrays, hash_of, labeled
+from rayopt.training.teacher import OUTPUTS, Teacher
 from rayopt.training.views import ViewedRows, keeps_labels
 from rayopt.work import Bench, evaluate
 
@@ -71,7 +71,15 @@ class Distillation:
     def hash(self) -> str:
         taught = [[found.teacher.sha256, found.teacher.weight] for found in self.teachers]
         rows = hash_of(self.rows.x, self.rows.y)
-        return digest([self.job, self.fingerprint, taught, self.bench.data.sha256, rows, self.bench.code])
+        return digest([self.job, self.fingerprint, taught, self.bench.data.sha256, rows, self._code])
+
+    @property
+    def _code(self) -> list[str]:
+        """Hashes of what the trainings use of the job's own."""
+        metric = self.bench.metric
+        taught = [(one.teacher.source, one.train) for one in self.teachers]
+        pairs = [(self.bench.source, self.settings), *taught]
+        return [code_of(source, metric, train) for source, train in pairs if source is not None and train is not None]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -154,7 +162,7 @@ class Distilling:
         rows, source = labeled(self._job.rows.data["train"]), found.teacher.source
         if source is None:
             raise StepError(f"{found.place}: only a factory's model can be trained")
-        work = self._work(rows, TaskObjective(settings.label_smoothing), settings)
+        work = self._work(rows, TaskObjective(settings.label_smoothing), settings, {"labels": self._labels})
         trained = self._train(f"teacher-{number}", replace(work, artifact=found.teacher.artifact, source=source))
         teacher = replace(found.teacher, artifact=trained.artifact)
         check_answers(replace(found, teacher=teacher), self._job.rows.x[:2], None, "")
@@ -168,7 +176,7 @@ class Distilling:
         steps = min(steps, settings.steps or steps)
         epochs = math.ceil(steps / steps_in(rows.count, settings.batch_size))
         settings = settings.model_copy(update={"epochs": epochs, "steps": steps})
-        return self._work(rows, TaskObjective(settings.label_smoothing), settings)
+        return self._work(rows, TaskObjective(settings.label_smoothing), settings, {"labels": self._labels})
 
     def _distilled(self, teachers: Sequence[Teacher], asked: Asked) -> Work:
         job, y = self._job, self._job.rows.y
@@ -178,9 +186,10 @@ class Distilling:
         lost = None if keeps_labels(job.views) else float(MISSING) if y.dtype.kind == "i" else math.nan
         rows = ViewedRows(asked.x, y, job.views.count, lost)
         share = job.rows.labeled_share or 1.0
-        objective = DistillationObjective(asked.answers, job.loss, job.alpha, share, self._pairs(asked))
-        work = self._work(rows, objective, job.settings)
-        return replace(work, about={**work.about, "teachers": [one.sha256 for one in teachers]})
+        smoothing = job.settings.label_smoothing
+        objective = DistillationObjective(asked.answers, job.loss, job.alpha, share, self._pairs(asked), smoothing)
+        about = {"job": job.hash, "teachers": [one.sha256 for one in teachers]}
+        return self._work(rows, objective, job.settings, about)
 
     def _pairs(self, asked: Asked) -> list[Pair]:
         """The layers that are compared, with the shapes of their outputs."""
@@ -196,11 +205,17 @@ class Distilling:
         known = asked.answers[0].stored
         return [Pair(one, seen[one.student].shape[1:], known[one.teacher].array.shape[1:]) for one in named]
 
-    def _work(self, rows: Any, objective: Any, settings: TrainSettings) -> Work:
+    @property
+    def _labels(self) -> str:
+        """A hash of the rows that a training on labels alone sees: it is the same whatever else the job says."""
+        train, selection = (self._job.rows.data[name] for name in ("train", "selection"))
+        return hash_of(*(np.asarray(one) for split in (train, selection) for one in (split.x, split.y)))
+
+    def _work(self, rows: Any, objective: Any, settings: TrainSettings, about: Mapping[str, Any]) -> Work:
         job, bench = self._job, self._job.bench
         selection = bench.data["selection"]
         chosen = None if selection.y is None else Arrays(np.asarray(selection.x), selection.y)
-        about = {"job": job.hash, "workers": job.place.workers}
+        about = {**about, "workers": job.place.workers}
         return Work(job.student, bench.source, rows, objective, settings, bench.seed, chosen, bench.metric, about)
 
     def _score(self, teacher: Teacher) -> Scores:

@@ -96,8 +96,8 @@ class Desk:
 
     open_crew: makes the workers of a search, None where all is done in this process; ray_runs: whether their Ray is
     there already. open_host: makes what trains with several workers, given what each of them asks for and how they
-    share a model. open_trials: starts what runs whole trials of a search, given a limit of seconds for each. None
-    where there is this process alone.
+    share a model; it stays open for the run's next training. open_trials: starts what runs whole trials of a search,
+    given a limit of seconds for each. None where there is this process alone.
     """
 
     open_backend: Callable[[], Backend]

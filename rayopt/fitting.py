@@ -10,22 +10,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rayopt.engine import Desk
 from rayopt.errors import RayoptError, StepError, WorkError, input_error
 from rayopt.measure.machine import machine
 from rayopt.memory.filled import filled
+from rayopt.models.settings import ModelSource
 from rayopt.models.threads import torch_threads
 from rayopt.records import Artifact, digest
 from rayopt.runs import journal
 from rayopt.runs.cache import Entry
 from rayopt.runs.files import write_json
 from rayopt.shipping import ship, shown
-from rayopt.tasks import code_hash, versions
+from rayopt.tasks import code_hash, sources, versions
 from rayopt.training.loop import Trained, Work
-from rayopt.training.seat import OneSeat
+from rayopt.training.seat import OneSeat, best_device
 from rayopt.training.settings import TrainSettings
 from rayopt.training.source import labeled
 from rayopt.work import Bench
+
+HERE = ("local", "inprocess")  # where one worker trains in this process
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,12 @@ class Training:
     fingerprint: str
     settings: TrainSettings
     place: Place
+    loss: str = "auto"
 
     @cached_property
     def hash(self) -> str:
-        return digest([self.job, self.fingerprint, self.bench.data.sha256, self.bench.code])
+        code = code_of(self.bench.source, self.bench.metric, self.settings, self.loss)
+        return digest([self.job, self.fingerprint, self.bench.data.sha256, code])
 
     def plan(self) -> dict[str, Any]:
         data = self.bench.data
@@ -84,7 +91,7 @@ class Fitting:
 
     def run(self) -> dict[str, Any]:
         """Everything; the summary is written however the run ends. Raises WorkError where the training fails."""
-        from rayopt.training.learner import TaskObjective
+        from rayopt.training.learner import objective_of
 
         training, start = self._training, time.perf_counter()
         rows, selection = training.bench.data["train"], training.bench.data["selection"]
@@ -92,15 +99,16 @@ class Fitting:
             training.model,
             training.bench.source,
             labeled(rows),
-            TaskObjective(training.settings.label_smoothing),
+            objective_of(training.loss, training.settings.label_smoothing),
             training.settings,
             training.bench.seed,
             labeled(selection),
             training.bench.metric,
             {
                 "data": training.bench.data.sha256,
-                "code": training.bench.code,
+                "fingerprint": training.fingerprint,
                 "metric": training.bench.metric,
+                "loss": training.loss,
                 "workers": training.place.workers,
             },
         )
@@ -146,12 +154,13 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None, traini
     training fails, InputError where its memory does not do.
     """
     folder = folder or desk.folder.checkpoints
+    work = replace(work, about={**work.about, "code": _code(work)})
     key = _key(work, folder.name)
     entry = desk.cache.get(key)
     if entry is not None:
         desk.watcher.note(f"{folder.name}: this training was finished before")
         return Trained(artifact=Artifact("torch", entry.files), **entry.value)
-    settings, planned = filled(work, folder, workers=place.least)
+    settings, planned = filled(work, folder, workers=place.least, device=_device(place, desk.where))
     work = replace(work, settings=settings)
     probe_key = _probe_key(work, place, desk.where)
     probed = desk.cache.get(probe_key)
@@ -171,7 +180,7 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None, traini
 
 def _trained(work: Work, place: Place, desk: Desk, folder: Path, training: str) -> Trained:
     told = Told(desk, training)
-    if place.is_one and desk.where in ("local", "inprocess"):
+    if place.is_one and desk.where in HERE:
         with torch_threads(place.threads):
             return work.run(OneSeat(folder, told))
     if desk.open_host is None:
@@ -179,27 +188,43 @@ def _trained(work: Work, place: Place, desk: Desk, folder: Path, training: str) 
     began = time.perf_counter()
     host = desk.open_host(place.resources or {}, place.sharding)
     desk.watcher.backend_started(host.name, None, time.perf_counter() - began)
-    try:
-        return host.run(work, place.workers, folder, told)
-    finally:
-        host.close()
+    return host.run(work, place.workers, folder, told)
+
+
+def _device(place: Place, where: str) -> torch.device:
+    """What a worker computes on, as far as this process sees such devices."""
+    is_here = place.is_one and where in HERE
+    return best_device() if is_here or (place.resources or {}).get("GPU", 0) > 0 else torch.device("cpu")
 
 
 def _key(work: Work, name: str) -> str:
     """All that decides what a training gives, for the cache; `name` tells the trainings of one job apart."""
     settings = work.settings.model_dump(mode="json", exclude={"checkpoint"})
-    about = [dict(work.about), settings, work.seed, work.rows.count, work.artifact.sha256, work.metric]
+    model = [work.artifact.sha256, work.source.settings.maker]
+    about = [dict(work.about), settings, *model, work.seed, work.rows.count, work.metric]
     return digest(["training", name, *about, versions(), code_hash()])
+
+
+def _code(work: Work) -> str:
+    return code_of(work.source, work.metric, work.settings, getattr(work.objective, "path", ""))
+
+
+def code_of(source: ModelSource, metric: str, settings: TrainSettings, loss: str = "") -> str:
+    """A hash of the sources of what a training uses of the job's own."""
+    own = (str(source.settings.factory), metric, settings.optimizer.use, loss)
+    return sources({name for name in own if ":" in name}, source.folder).sha256
 
 
 def _probe_key(work: Work, place: Place, where: str) -> str:
     """All that a probe's answer may depend on but chance: the same training on the same machine takes the same one."""
     settings = work.settings
     step = [settings.batch_size, settings.micro_batch, settings.activation_checkpointing, settings.compile]
-    wanted = [settings.precision, settings.layout]
-    model = [work.source.settings.model_dump(mode="json"), work.about.get("code"), type(work.objective).__name__]
+    wanted = [settings.precision, settings.layout, settings.optimizer.model_dump(mode="json")]
+    model = [work.source.settings.maker, work.about.get("code"), type(work.objective).__name__]
+    rows = [[str(one.dtype), list(one.shape[1:])] for one in work.rows.batch(0, torch.arange(1))[:2]]
     there = [place.workers, dict(place.resources or {}), place.sharding, where, machine().get("cpu")]
-    return digest(["probe", step, wanted, model, there, versions(), code_hash()])
+    there += [str(_device(place, where))]
+    return digest(["probe", step, wanted, model, rows, there, versions(), code_hash()])
 
 
 class Told:

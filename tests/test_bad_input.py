@@ -605,7 +605,7 @@ def test_a_folder_of_another_job_is_refused_unless_it_may_be_overwritten(folder:
     assert (said.code, said.errors) == (
         2,
         [
-            f"error: {done}: holds the results of another job or another version of 'small'; "
+            f"error: {done}: holds the results of another job or another version of 'small': seed was 0, is 1; "
             "give another --out, or --overwrite to replace them"
         ],
     )

@@ -34,6 +34,7 @@ class Job(course.CourseSettings, JobSettings):
     model: ModelSettings
     data: DataSettings
     metric: str = "auto"
+    loss: str = "auto"
     verify: bool = True
     timed: bool = True
 
@@ -53,7 +54,7 @@ def check(job: Job, document: Document) -> list[Fault]:
             budget_bytes(job.memory.budget, document.place(BUDGET))
         except InputError as error:
             faults += error.faults
-    return faults + course.check(job, document)
+    return faults + course.check_loss(job.loss, job, document) + course.check(job, document)
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,13 @@ def run(planning: Planning, desk: Desk) -> dict[str, Any]:
     from rayopt.plugins import importable
     from rayopt.runs.files import write_json
     from rayopt.tasks import versions
-    from rayopt.training.learner import TaskObjective
+    from rayopt.training.learner import objective_of
     from rayopt.training.seat import best_device
     from rayopt.training.source import labeled
 
     start, job, settings = time.perf_counter(), planning.job, planning.settings
     budget = settings.memory.budget if settings.memory is not None else 0
-    objective = TaskObjective(settings.label_smoothing)
+    objective = objective_of(job["loss"], settings.label_smoothing)
     with importable(planning.bench.source.folder):
         module = from_artifact(planning.model, planning.bench.source, planning.bench.seed)
         steps = steps_of(module, objective, labeled(planning.bench.data["train"]), settings, best_device())

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class Job(course.CourseSettings, JobSettings):
-    """The fields of a `train` job: model and data, and those of the training's course."""
+    """The fields of a `train` job: model and data, and those of the training's course.
+
+    loss: `auto` is the task's own, else `package.module:function`, called `(outputs, targets)` with tensors.
+    """
 
     model: ModelSettings
     data: DataSettings
     metric: str = "auto"
+    loss: str = "auto"
 
 
 def check(job: Job, document: Document) -> list[Fault]:
@@ -34,6 +38,7 @@ def check(job: Job, document: Document) -> list[Fault]:
     if job.model.onnx is not None:
         remedy = "give a `factory:` that makes a torch.nn.Module"
         faults.append(document.fault(("model", "onnx"), "an ONNX file cannot be trained", remedy))
+    faults += course.check_loss(job.loss, job, document)
     return faults + check_metric(job.metric, document) + course.check(job, document)
 
 
@@ -46,7 +51,7 @@ def prepare(job: Job, document: Document, cache: Cache) -> Training:
     settings = course.settings_of(job)
     course.check_loaded(settings, len(bench.data["train"]), document)
     place = Place(course.workers_of(job), job.resources, job.sharding)
-    return Training(job.model_dump(mode="json"), bench, model, fingerprint, settings, place)
+    return Training(job.model_dump(mode="json"), bench, model, fingerprint, settings, place, job.loss)
 
 
 def run(training: Training, desk: Desk) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,16 @@ class ModelSettings(Settings):
     @property
     def format(self) -> Format:
         return "onnx" if self.onnx else "torch"
+
+    @property
+    def maker(self) -> dict[str, Any]:
+        """What builds the model, as plain values: an argument that is none by how it shows itself."""
+        return self.model_dump(mode="json", include={"factory", "args"}, fallback=shown)
+
+
+def shown(value: Any) -> str:
+    """How a value shows itself, without where in memory it lies."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 @dataclass(frozen=True)

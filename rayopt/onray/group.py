@@ -46,6 +46,10 @@ class Shape:
         return self.workers if isinstance(self.workers, int) else self.workers[0]
 
     @property
+    def is_one(self) -> bool:
+        return self.workers in (1, (1, 1))
+
+    @property
     def has_gpu(self) -> bool:
         return dict(self.resources).get("GPU", 0) > 0
 

@@ -25,7 +25,9 @@ from ray.tune.stopper import Stopper
 
 from rayopt.errors import WorkError
 from rayopt.onray.backend import OnRay
+from rayopt.onray.group import Shape
 from rayopt.onray.quiet import quiet_tune
+from rayopt.onray.train import check_room
 from rayopt.search.crew import deadline
 from rayopt.search.history import Observation, as_entry, from_entry
 from rayopt.search.hosts import Early, Evaluate, Flight
@@ -48,12 +50,13 @@ class OnTune:
 
     def run(self, flight: Flight) -> None:
         """Returns when nothing is asked for any more and nothing is in flight."""
+        most = most_in_flight(flight)
         halt, failures = threading.Event(), list[BaseException]()
 
         def fit() -> None:
             try:
                 with tempfile.TemporaryDirectory(prefix="rayopt-tune-") as folder, quiet_tune():
-                    _tuner(flight, halt, folder, self._deadline_s).fit()
+                    _tuner(flight, most, halt, folder, self._deadline_s).fit()
             except BaseException as error:  # noqa: BLE001 - it is raised in the thread of the search
                 failures.append(error)
 
@@ -192,17 +195,27 @@ def namer(flight: Flight) -> Callable[[Any], str]:
     return name
 
 
-def _tuner(flight: Flight, halt: threading.Event, folder: str, deadline_s: float | None) -> Any:
+def most_in_flight(flight: Flight) -> int:
+    """How many trials may be in flight; raises InputError where there is no room for the workers of one."""
+    team, most = flight.team, min(flight.parallel, flight.asking.count)
+    if team.workers == 1:
+        return most
+    shape = Shape.of(team.workers, team.resources)
+    check_room(shape)
+    return max(1, min(most, shape.room() // team.workers))
+
+
+def _tuner(flight: Flight, most: int, halt: threading.Event, folder: str, deadline_s: float | None) -> Any:
     referee = ray.remote(Referee).options(num_cpus=0).remote(flight.rule())
     given = {"evaluate": flight.evaluate, "referee": referee, "early": flight.early, "deadline_s": deadline_s}
     proposals = Proposals(flight)
-    parallel = min(flight.parallel, flight.asking.count)
+    own: dict[str, float] = {"CPU": 1} if flight.team.workers == 1 else {"memory": 1}  # the CPUs are for its workers
     return Tuner(
-        tune.with_resources(tune.with_parameters(_fly, **given), {"CPU": flight.cpus}),
+        tune.with_resources(tune.with_parameters(_fly, **given), own),
         tune_config=TuneConfig(
             search_alg=proposals,
             num_samples=-1,
-            max_concurrent_trials=parallel,
+            max_concurrent_trials=most,
             reuse_actors=True,
             trial_name_creator=namer(flight),
             trial_dirname_creator=namer(flight),

@@ -7,25 +7,23 @@ from pathlib import Path
 
 import ray.train
 import torch
-import torch.distributed as dist
 from ray.train.torch import get_device
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parallel import DistributedDataParallel
 
 from rayopt.onray.group import Reported
 from rayopt.onray.post import Order, Post
 from rayopt.training.learner import Learner
+from rayopt.training.parallel import fully_sharded, replicated
+from rayopt.training.seat import best_device
 
 
-class RaySeat:
-    """See `training.seat.Seat`."""
+class PostSeat:
+    """The only worker's; see `training.seat.Seat`. What it reports goes by the post."""
 
-    def __init__(self, post: Post, order: Order) -> None:
-        context = ray.train.get_context()
-        self.rank: int = context.get_world_rank()
-        self.world: int = context.get_world_size()
-        self.device: torch.device = get_device()
+    rank, world = 0, 1
+
+    def __init__(self, post: Post, order: Order, device: torch.device | None = None) -> None:
+        self.device = device or best_device()
         self.folder: Path = order.folder
         self._post, self._order = post, order
 
@@ -36,36 +34,19 @@ class RaySeat:
         return bool(self._post.found(f"stop/{number}"))
 
     def wrap(self, learner: Learner) -> nn.Module:
-        return fully_sharded(learner) if self._order.sharding == "fsdp" else replicated(learner, self.device)
+        return learner
 
 
-def replicated(learner: nn.Module, device: torch.device) -> nn.Module:
-    """The model in each worker, with gradients averaged among them.
+class RaySeat(PostSeat):
+    """That of a worker in a group."""
 
-    Buffers are sent around before each step only where a forward may read them: batch statistics are not read in
-    training. With more than two workers the order in which gradients are added up depends on their place in DDP's
-    buckets, which it makes anew after the first step, unless it is to look for unused parameters: without that a
-    training that was taken up again would differ in the last bits.
-    """
-    return DistributedDataParallel(
-        learner,
-        device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=_has_other_buffers(learner),
-        gradient_as_bucket_view=True,
-        find_unused_parameters=dist.get_world_size() > 2,
-    )
+    def __init__(self, post: Post, order: Order) -> None:
+        super().__init__(post, order, get_device())
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world: int = context.get_world_size()
 
-
-def fully_sharded(learner: Learner) -> nn.Module:
-    """The model split among the workers (FSDP2): a unit for each child with parameters, and one for the rest."""
-    from torch.distributed.fsdp import fully_shard
-
-    for child in learner.module.children():
-        if any(True for _ in child.parameters()):
-            fully_shard(child)
-    fully_shard(learner)
-    return learner
-
-
-def _has_other_buffers(module: nn.Module) -> bool:
-    return any(True for one in module.modules() if not isinstance(one, _NormBase) for _ in one.buffers(recurse=False))
+    def wrap(self, learner: Learner) -> nn.Module:
+        if self._order.sharding == "fsdp":
+            return fully_sharded(learner)
+        return replicated(learner, self.device) if self.world > 1 else learner

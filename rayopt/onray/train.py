@@ -9,15 +9,17 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from rayopt.errors import WorkError, input_error
+from rayopt.errors import InputError, StepError, WorkError, input_error
 from rayopt.onray import kept, parcel
 from rayopt.onray.backend import OnRay, named_patience_s
 from rayopt.onray.group import Done, Group, Joined, Raised, Reported, Shape, unwarned
 from rayopt.onray.post import Order
+from rayopt.onray.single import Single
 from rayopt.training.loop import Trained, Work
 from rayopt.training.seat import OnReport
 
@@ -59,7 +61,7 @@ class RayTrain:
         from ray.train import TrainingFailedError
 
         shape = Shape.of(workers, self._resources)
-        _check_room(shape)
+        check_room(shape)
         reference = parcel.put(work)
         folder = folder.resolve()
         tries, reached = 0, ""
@@ -67,12 +69,12 @@ class RayTrain:
             group = _hire(shape, folder)
             course = Course(group, group.order(reference, folder, self._sharding), on_report)
             try:
-                ending = course.follow()
-                if isinstance(ending, Done):
-                    trained: Trained = ray.get(ending.value)
+                ending = _fetched(course.follow())
+                if not isinstance(ending, Raised | BaseException):
                     group.rest(IDLE_S)
-                    kept.keep(group)
-                    return trained
+                    if isinstance(group, Group):
+                        kept.keep(group)
+                    return ending  # type: ignore[no-any-return]
                 if isinstance(ending, Raised):
                     raise _raised(ending)
             except BaseException:  # an interrupt as well: nobody must go on with what is given up
@@ -99,7 +101,7 @@ class RayTrain:
 class Course:
     """An order under way in a group; `reached` is the newest checkpoint that it has told of."""
 
-    group: Group
+    group: Group | Single
     order: Order
     on_report: OnReport
     reached: str = ""
@@ -125,18 +127,18 @@ class Course:
                     self.group.post.leave(f"stop/{self.order.number}", True)
 
 
-def _hire(shape: Shape, storage: Path) -> Group:
-    """The group that waits, if it is of this shape and there still; else a new one."""
+def _hire(shape: Shape, storage: Path) -> Group | Single:
+    """The group that waits, if it is of this shape and there still; else a new one, or the task of a single worker."""
     waiting = kept.take(Group)
     if waiting is not None:
         if waiting.shape == shape:
             waiting.rest(None)
             return waiting  # type: ignore[no-any-return]
         waiting.end()
-    return Group(shape, storage)
+    return Single(shape) if shape.is_one else Group(shape, storage)
 
 
-def _check_room(shape: Shape) -> None:
+def check_room(shape: Shape) -> None:
     """A cluster that cannot hold the workers would keep them waiting for ever, unless it grows by itself."""
     if named_patience_s():
         return
@@ -149,9 +151,23 @@ def _check_room(shape: Shape) -> None:
         )  # fmt: skip
 
 
+def _fetched(ending: Done | Raised | BaseException) -> Any:
+    """What an order gave, where it is done: the worker that holds it may die just then. Else the ending itself."""
+    if not isinstance(ending, Done):
+        return ending
+    try:
+        return ray.get(ending.value)
+    except RayError as error:
+        return error
+
+
 def _raised(ending: Raised) -> Exception:
+    """What a worker raised, with its number where it is not of what was given to all."""
     log.debug("%s", ending.trace)
-    return ending.error or WorkError(f"{ending.reason} (in worker {ending.rank})")
+    if isinstance(ending.error, InputError):
+        return ending.error
+    kind = type(ending.error) if isinstance(ending.error, StepError) else WorkError
+    return kind(f"{ending.error or ending.reason} (in worker {ending.rank})")
 
 
 def _why(failure: BaseException) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rayopt.errors import InputError, input_error
+from rayopt.runs.difference import difference
 from rayopt.runs.files import disk_errors, write_bytes, write_folder, write_json
 
 OF_SEARCH = (
@@ -46,8 +47,11 @@ class RunFolder:
         self.trials_columns = path / "trials.parquet"
         self._lock: IO[bytes] | None = None
 
-    def claim(self, job_hash: str, name: str, overwrite: bool) -> None:
-        """Takes the folder for this job; raises InputError when it is another job's, foreign, or in use."""
+    def claim(self, job_hash: str, name: str, overwrite: bool, plan: Mapping[str, Any] | None = None) -> None:
+        """Takes the folder for this job; raises InputError when it is another job's, foreign, or in use.
+
+        plan: what is going to be written down of it, to show the difference.
+        """
         with disk_errors(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise input_error(str(self.path), "is a file", "give a folder with --out")
@@ -58,7 +62,8 @@ class RunFolder:
             other = owner is not None and owner != job_hash
             if other and not overwrite:
                 problem = f"holds the results of another job or another version of {name!r}"
-                raise input_error(str(self.path), problem, "give another --out, or --overwrite to replace them")
+                remedy = "give another --out, or --overwrite to replace them"
+                raise input_error(str(self.path), problem + self._changed(plan), remedy)
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             if other:
@@ -110,6 +115,15 @@ class RunFolder:
         for folder in self.artifacts.iterdir() if self.artifacts.is_dir() else ():
             if folder.name not in wanted:
                 _remove(folder)
+
+    def _changed(self, plan: Mapping[str, Any] | None) -> str:
+        """What differs from the plan that is there, in words; the job's fields say more than what follows from them."""
+        if plan is None:
+            return ""
+        before, plan = self.read_plan(), json.loads(json.dumps(plan))
+        told = difference(before.get("job") or {}, plan.get("job") or {})
+        told = told or difference({name: before.get(name) for name in plan}, plan)
+        return f": {told}" if told else ": code that it uses was changed"
 
     def _foreign(self) -> bool:
         """Whether there are files that no run wrote; `.NAME.*` is what a run that was killed left of NAME."""

@@ -35,6 +35,14 @@ class Early:
         return None if found is None or not math.isfinite(found) else self.sign * float(found)
 
 
+@dataclass(frozen=True)
+class Team:
+    """The workers that a trial starts beside itself where they are more than one, and what each of them asks for."""
+
+    workers: int = 1
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
 class Watch(Protocol):
     """Is told of trials by one thread at a time."""
 
@@ -57,7 +65,7 @@ class Flight:
     parallel: int
     watch: Watch
     early: Early | None = None
-    cpus: int = 1
+    team: Team = field(default_factory=lambda: Team())
     name: str = "search"
     id_of: Callable[[Params], str] = key_of
     error: Exception | None = None

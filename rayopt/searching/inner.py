@@ -7,6 +7,7 @@ from typing import Any
 
 from rayopt import plugins, strategies
 from rayopt.errors import Fault, InputError, did_you_mean
+from rayopt.search.hosts import Team
 from rayopt.search.parameters import Choice
 from rayopt.search.space import Params, Space
 from rayopt.spec import Document, part, read_document, replaced, validate
@@ -152,6 +153,16 @@ def first_point(space: Space) -> dict[str, Any]:
     import numpy as np
 
     return space.params(space.snap(np.full((1, len(space)), 0.5))[0])
+
+
+def team_of(inner: Document, space: Space, read_job: ReadJob) -> Team:
+    """The most workers that a trial trains with, and what each of them asks for."""
+    middle = first_point(space)
+    points = [middle, *(point for name, point in _points(space, middle) if name.startswith(("workers", "resources")))]
+    jobs = [job for _, job in (read_job(filled(inner, point)) for point in points)]
+    workers = [one if isinstance(one, int) else one.min for one in (getattr(job, "workers", 1) for job in jobs)]
+    asked = [dict(getattr(job, "resources", {})) for job in jobs]
+    return Team(max(workers), {name: max(one.get(name, 0) for one in asked) for one in asked for name in one})
 
 
 def filled(inner: Document, params: Params) -> Document:

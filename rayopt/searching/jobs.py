@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from rayopt.engine import Desk
-from rayopt.errors import RayoptError, WorkError
+from rayopt.errors import RayoptError, WorkError, input_error
 from rayopt.measure.machine import machine
 from rayopt.records import digest
 from rayopt.runs import journal
@@ -26,7 +26,7 @@ from rayopt.search.hosts import Flight, InTurn
 from rayopt.search.importance import importance
 from rayopt.search.space import Params, Space
 from rayopt.search.warmth import warmed
-from rayopt.searching.inner import ReadJob, filled, first_point, inner_document
+from rayopt.searching.inner import ReadJob, filled, first_point, inner_document, team_of
 from rayopt.searching.proposing import aim_of, asking_of, early_of
 from rayopt.searching.told import so_far
 from rayopt.searching.trial import JobTrial, trial_id
@@ -118,6 +118,9 @@ class Trials:
             log.warning(
                 "deadline_s is not kept: a trial in this process cannot be ended; leave --address inprocess out"
             )
+        team = team_of(search.inner, search.space, search.read_job)
+        if team.workers > 1 and desk.open_host is None:
+            raise input_error("workers", f"{team.workers} workers need Ray", "leave `--address inprocess` out")
         host = desk.open_trials(job["deadline_s"]) if desk.open_trials else InTurn()
         desk.watcher.backend_started(host.name, None, time.perf_counter() - opened)
         early = early_of(job, search.aim)
@@ -129,8 +132,9 @@ class Trials:
             desk.cache.folder.resolve(),
             desk.open_trials is not None,
             early.metric if early else None,
+            desk.open_host,
         )
-        flight = Flight(self._asking, evaluate, job["parallel"], self, early, name=job["name"], id_of=trial_id)
+        flight = Flight(self._asking, evaluate, job["parallel"], self, early, team, name=job["name"], id_of=trial_id)
         try:
             host.run(flight)
         finally:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayopt.backend import InProcess, describe
 from rayopt.engine import Desk
@@ -23,6 +23,9 @@ from rayopt.tasks import versions
 from rayopt.watch import Silent, logging_to
 from rayopt.yamltext import dump
 
+if TYPE_CHECKING:
+    from rayopt.training.seat import Host
+
 HERE = "inprocess"  # whatever machine that is
 
 
@@ -37,6 +40,7 @@ class JobTrial:
     cache: Path
     has_log: bool
     early: str | None = None  # the metric by which it may be ended early
+    open_host: Callable[[Mapping[str, float], str], Host] | None = None  # as a Desk has it
 
     def __call__(self, params: Params, measured: Measured) -> Outcome:
         """Never raises: what goes wrong with this point is its reason, what would with every point its faults."""
@@ -66,7 +70,7 @@ class JobTrial:
                 return done
             identity = {"job_hash": prepared.hash, "kind": job.kind, "name": job.name, "versions": versions()}
             folder.write_plan(dump(document.data), {**identity, **prepared.plan()})
-            desk = Desk(InProcess, HERE, cache, told, folder)
+            desk = Desk(InProcess, HERE, cache, told, folder, open_host=self.open_host)
             with logging_to(folder.log) if self.has_log else contextlib.nullcontext():
                 found: Mapping[str, Any] = kind.run(prepared, desk)
             return found

@@ -5,10 +5,12 @@ A checkpoint is a folder `step-N` of `state.safetensors`, `state.json` and `hash
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,21 +20,49 @@ from typing import Any
 
 from torch import Tensor
 
-from rayopt.errors import InputError, input_error
+from rayopt.errors import StepError, input_error
+from rayopt.records import digest
+from rayopt.runs.difference import difference
 from rayopt.runs.files import disk_errors, write_bytes
 
 TENSORS, VALUES, HASHES = "state.safetensors", "state.json", "hashes.json"
+WRITER = ".writer"  # who writes here
 NAME = re.compile(r"step-(\d{9})")
+TRIES = 3
 KEPT = 2  # the newest ones: where the last one is damaged there is one before
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read: `about` says of which training it is."""
+    """What was read: `about` says of which training it is; `sha256` is of all that it holds."""
 
     step: int
     state: dict[str, Any]
     about: dict[str, Any]
+    sha256: str
+
+
+class Writer:
+    """Writes the checkpoints of one run below a folder.
+
+    A run that begins to write later shuts out the one before it, such as a worker whose driver was killed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._token = ""
+
+    def write(self, step: int, state: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
+        """As `write`; raises StepError where another run writes here by now."""
+        path = self._folder / WRITER
+        with disk_errors(self._folder):
+            if not self._token:
+                self._token = secrets.token_hex(8)
+                self._folder.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, self._token.encode())
+            elif not path.is_file() or path.read_text() != self._token:
+                raise StepError(f"another run writes checkpoints into {self._folder} by now; this one ends")
+        return write(self._folder, step, state, about)
 
 
 def write(folder: Path, step: int, state: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
@@ -57,9 +87,7 @@ def write(folder: Path, step: int, state: Mapping[str, Any], about: Mapping[str,
             for name, content in {**contents, HASHES: json.dumps(hashes).encode()}.items():
                 write_bytes(aside / name, content)
             aside.chmod(0o755)
-            if target.exists():  # of a run that went on from an earlier one
-                shutil.rmtree(target)
-            aside.replace(target)
+            _put(aside, target)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -73,6 +101,20 @@ def write(folder: Path, step: int, state: Mapping[str, Any], about: Mapping[str,
     for old in (*later, *earlier):
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _put(aside: Path, target: Path) -> None:
+    """Gives a folder its name, in the place of what a run that went on from an earlier checkpoint left there."""
+    for _ in range(TRIES):
+        if target.exists():
+            shutil.rmtree(target, ignore_errors=True)
+        try:
+            aside.replace(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another writer has just put its own there
+                raise
+    raise StepError(f"another run writes checkpoints into {target.parent} at the same time")
 
 
 def latest(folder: Path, about: Mapping[str, Any], say: Callable[[str], None]) -> Checkpoint | None:
@@ -90,6 +132,16 @@ def latest(folder: Path, about: Mapping[str, Any], say: Callable[[str], None]) -
     return None
 
 
+def read(folder: Path, step: int, say: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint of a step, None where there is none that is whole."""
+    return _read(folder / f"step-{step:09d}", say)
+
+
+def newest(folder: Path) -> int:
+    """The step of the newest checkpoint, whole or not; 0 where there is none."""
+    return max((int(path.name.removeprefix("step-")) for path in _folders(folder)), default=0)
+
+
 def _read(path: Path, say: Callable[[str], None]) -> Checkpoint | None:
     from safetensors.torch import load
 
@@ -100,7 +152,8 @@ def _read(path: Path, say: Callable[[str], None]) -> Checkpoint | None:
             if hashlib.sha256(content).hexdigest() != hashes[name]:
                 raise ValueError(f"{name} is damaged")
         told = json.loads(contents[VALUES])
-        return Checkpoint(told["step"], _joined(told["state"], load(contents[TENSORS])), told["about"])
+        state = _joined(told["state"], load(contents[TENSORS]))
+        return Checkpoint(told["step"], state, told["about"], digest([hashes[name] for name in (TENSORS, VALUES)]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = str(error) if isinstance(error, ValueError) else type(error).__name__
         say(f"the checkpoint {path.name} cannot be used ({what}); the one before it is, or the beginning")
@@ -111,18 +164,9 @@ def _check(found: Checkpoint, about: Mapping[str, Any], path: Path) -> None:
     wanted = json.loads(json.dumps(about))
     if found.about == wanted:
         return
-    names = sorted({*found.about, *wanted})
-    changed = [name for name in names if found.about.get(name) != wanted.get(name)]
-    told = "; ".join(
-        f"{name} was {_short(found.about.get(name))}, is {_short(wanted.get(name))}" for name in changed[:5]
-    )
+    told = difference(found.about, wanted)
     remedy = "give another --out, or --overwrite to begin anew"
-    raise InputError(input_error(str(path), f"is of another training: {told}", remedy).faults)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    raise input_error(str(path), f"is of another training: {told}", remedy)
 
 
 def _folders(folder: Path) -> list[Path]:

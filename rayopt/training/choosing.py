@@ -34,7 +34,7 @@ def chosen(
     among = candidates(work.settings, seat.device, x)
     best, measured = among[0], list[Probed]()
     if seat.rank == 0 and len(among) > 1:
-        x, y = x.to(seat.device), y.to(seat.device)
+        x, y, numbers = (one.to(seat.device) for one in (x, y, numbers))
 
         def step_of(copied: nn.Module, numerics: Numerics) -> Callable[[], float]:
             objective = copy.deepcopy(work.objective)

@@ -107,8 +107,10 @@ class DistillationObjective(nn.Module):
         alpha: float,
         labeled_share: float = 1.0,
         pairs: Sequence[Pair] = (),
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        self._smoothing = label_smoothing
         self._answers, self._settings, self._alpha = tuple(answers), settings, alpha
         self._share = labeled_share
         total = sum(one.weight for one in answers)
@@ -132,7 +134,7 @@ class DistillationObjective(nn.Module):
     def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         parts = []
         if self._alpha > 0:
-            parts.append(_times(self._alpha / self._share, labels_loss(outputs, targets)))
+            parts.append(_times(self._alpha / self._share, labels_loss(outputs, targets, self._smoothing)))
         if self._alpha < 1:
             parts.append(_times(1 - self._alpha, self._followed(outputs, targets, rows)))
         for pair, feature in zip(self._pairs, self.features, strict=True):
@@ -159,15 +161,17 @@ class DistillationObjective(nn.Module):
         return entry.function(*classes, self._settings.temperature, **args)
 
 
-def labels_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+def labels_loss(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """The task's own loss summed over the rows that have a label, divided by all rows."""
     if targets.is_floating_point():
         known = torch.isfinite(targets)
         errors = outputs.reshape(targets.shape) - torch.where(known, targets, 0.0)
         return torch.where(known, errors, 0.0).square().mean()
     if not (targets == MISSING).any():
-        return task_loss(outputs, targets)
-    summed = F.cross_entropy(by_class(outputs), targets, ignore_index=MISSING, reduction="sum")
+        return task_loss(outputs, targets, label_smoothing)
+    summed = F.cross_entropy(
+        by_class(outputs), targets, ignore_index=MISSING, reduction="sum", label_smoothing=label_smoothing
+    )
     return summed / targets.numel()
 
 

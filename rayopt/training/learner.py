@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from rayopt.errors import StepError
+from rayopt.plugins import locate
+
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -31,6 +34,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.module, self.objective = module, objective
+        self.has_unused = False  # parameters that get no gradient
         self._autocast = autocast
         attach = getattr(objective, "attach", None)
         if attach is not None:
@@ -60,6 +64,29 @@ class TaskObjective(nn.Module):
         return task_loss(outputs, targets, self._smoothing)
 
 
+class OwnObjective(nn.Module):
+    """A loss of the user's own, `package.module:function`, called `(outputs, targets)`: the mean over the rows."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        loss = locate(self.path, "loss")(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            raise StepError(f"the loss {self.path} gave {_named(loss)} instead of a tensor of one number")
+        return loss
+
+
+def objective_of(loss: str, label_smoothing: float) -> nn.Module:
+    """That of a job's `loss:`, `auto` for the task's own."""
+    return TaskObjective(label_smoothing) if loss == "auto" else OwnObjective(loss)
+
+
+def _named(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
 def forget_activations(module: nn.Module) -> None:
     """Has each block of the model compute its activations again when they are needed (Chen et al., 2016).
 
@@ -77,7 +104,7 @@ class _Again:
 
     def __init__(self, block: nn.Module, forward: Callable[..., Any]) -> None:
         self._forward = forward
-        self._norms = [one for one in block.modules() if isinstance(one, _NormBase) and one.track_running_stats]
+        self._all = [one for one in block.modules() if isinstance(one, _NormBase) and one.track_running_stats]
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if not torch.is_grad_enabled():
@@ -89,13 +116,14 @@ class _Again:
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        momenta = [one.momentum for one in self._norms]
-        for one in self._norms:
+        norms = [one for one in self._all if one.training]  # the others take note of nothing
+        momenta = [one.momentum for one in norms]
+        for one in norms:
             one.momentum = 0.0
         try:
             yield
         finally:
-            for one, momentum in zip(self._norms, momenta, strict=True):
+            for one, momentum in zip(norms, momenta, strict=True):
                 one.momentum = momentum
                 if one.num_batches_tracked is not None:
                     one.num_batches_tracked.sub_(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -21,11 +20,13 @@ from rayopt.models.settings import ModelSource
 from rayopt.models.torch_model import from_artifact, to_artifact
 from rayopt.plugins import importable
 from rayopt.records import Artifact
-from rayopt.training import checkpoint, order
-from rayopt.training.agree import from_first, mean, seed_step
+from rayopt.training import order
+from rayopt.training.agree import Seeding, from_first, has_own, mean
 from rayopt.training.choosing import chosen
 from rayopt.training.engine import Means, Part, StepEngine
-from rayopt.training.learner import TaskObjective
+from rayopt.training.learner import Learner, TaskObjective
+from rayopt.training.parallel import has_unused
+from rayopt.training.saving import Saving
 from rayopt.training.seat import Seat
 from rayopt.training.settings import TrainSettings
 from rayopt.training.sharded import whole
@@ -33,9 +34,7 @@ from rayopt.training.source import Arrays, Source
 from rayopt.training.stopping import has_stalled
 
 REPORT_S = 1.0
-SAVE_S = 1.0  # between checkpoints at the ends of epochs, where nothing is said: short epochs would be spent on them
 ROWS = 512  # that are evaluated at once
-log = logging.getLogger("rayopt")
 
 
 @dataclass(frozen=True)
@@ -93,21 +92,23 @@ class Loop:
         self._epoch_steps = order.steps_in(work.rows.count, settings.batch_size)
         self._steps = min(settings.epochs * self._epoch_steps, settings.steps or settings.epochs * self._epoch_steps)
         self._metric: Metric = find_metric(work.metric, work.source.folder, "metric")
-        self._found = checkpoint.latest(seat.folder, self._about(), log.warning)
+        self._saving = Saving(seat, self._about(), settings.checkpoint)
+        found = self._saving.found()
         self._module = from_artifact(work.artifact, work.source, work.seed)
-        found = work.numerics if self._found is None else self._found.state["numerics"]
-        self._numerics, self._probed = chosen(found, work, seat, self._module, self._steps)
-        means = Means(self._numerics, seat.device, seat.wrap)
-        self._engine = StepEngine(self._module, copy.deepcopy(work.objective), settings, self._steps, means)
+        known = work.numerics if found is None else found.state["numerics"]
+        self._numerics, self._probed = chosen(known, work, seat, self._module, self._steps)
         self._is_summed = getattr(work.objective, "reduction", "mean") == "sum"
+        self._seeding = Seeding(work.seed, seat.rank, has_own(self._module, work.objective, work.rows))
+        means = Means(self._numerics, seat.device, self._wrap)
+        self._engine = StepEngine(self._module, copy.deepcopy(work.objective), settings, self._steps, means)
         self._curve: list[dict[str, float]] = []
         self._best: dict[str, Any] | None = None
         self._total, self._epoch_rows = 0.0, 0  # of the epoch so far: losses times their rows, and rows
         self._trained_s = self._trained_rows = 0.0
-        if self._found:
-            self._load(self._found.state)
+        if found:
+            self._load(found.state)
         self._resumed_at = self._engine.count
-        self._saved_at, self._saved_step = time.monotonic(), self._engine.count
+        self._saving.begin(self._engine.count, self._engine.is_sharded)
         self._said_at = time.monotonic()
         self._stopped = False
 
@@ -135,6 +136,14 @@ class Loop:
             self._stopped,
         )
 
+    def _wrap(self, learner: Learner) -> nn.Module:
+        """The learner made parallel. DDP has to know of parameters without gradients, which one worker sees at once."""
+        if self._seat.world == 2:
+            batch = order.batches(self._work.rows.count, self._work.settings.batch_size, self._work.seed, 0)[0]
+            x, y, rows, _ = next(self._parts(0, batch))
+            learner.has_unused = bool(from_first(float(has_unused(learner, x, y, rows)), self._seat))
+        return self._seat.wrap(learner)
+
     @property
     def _saves(self) -> bool:
         """Whether this worker is needed to evaluate and to save: the first, or any that holds a part of the model."""
@@ -142,14 +151,14 @@ class Loop:
 
     def _epoch(self, epoch: int) -> None:
         """The steps of an epoch that are not done yet."""
-        work, engine, seat = self._work, self._engine, self._seat
+        work, engine = self._work, self._engine
         batches = order.batches(work.rows.count, work.settings.batch_size, work.seed, epoch)
         began = time.perf_counter()
         for batch in batches[engine.count - epoch * self._epoch_steps :]:
             if engine.count == self._steps:
                 break
-            seed_step(work.seed, engine.count, seat.rank)
-            with self._blamed():
+            self._seeding.step(engine.count)
+            with self._blamed(f"step {engine.count + 1} of {self._steps}"):
                 loss = engine.step(list(self._parts(epoch, batch)))
             self._total += loss if self._is_summed else loss * len(batch)
             self._epoch_rows += len(batch)
@@ -160,26 +169,22 @@ class Loop:
             self._look_up(epoch)
 
     @contextlib.contextmanager
-    def _blamed(self) -> Iterator[None]:
-        """What data, model and loss raise ends the training, and says where and what there is to go on from."""
+    def _blamed(self, where: str) -> Iterator[None]:
+        """What data, model, loss and metric raise ends the training, and says where and what there is to go on from."""
         try:
             yield
         except (InputError, WorkError):
             raise
         except Exception as error:
             what = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
-            raise StepError(f"step {self._engine.count + 1} of {self._steps}: {what}; {self._last_saved()}") from error
-
-    def _last_saved(self) -> str:
-        step = self._saved_step
-        return f"the last good checkpoint is of step {step}" if step else "there is no checkpoint yet"
+            raise StepError(f"{where}: {what}; {self._saving.last}") from error
 
     def _parts(self, epoch: int, batch: Tensor) -> Iterator[Part]:
         seat, numerics = self._seat, self._numerics
         for micro in order.micros(batch, seat.rank, seat.world, self._work.settings.micro_batch):
             x, y, rows = self._work.rows.batch(epoch, micro.rows)
             if seat.device.type != "cpu":
-                x, y = x.to(seat.device, non_blocking=True), y.to(seat.device, non_blocking=True)
+                x, y, rows = (one.to(seat.device, non_blocking=True) for one in (x, y, rows))
             share = seat.world * (micro.share > 0) if self._is_summed else micro.share
             yield numerics.laid_out(x), y, rows, share
 
@@ -189,22 +194,10 @@ class Loop:
             return
         if self._engine.count % self._epoch_steps == 0:  # the end of an epoch has its own
             return
-        every, now = self._work.settings.checkpoint, time.monotonic()
-        if (every.every_steps or every.every_s) and self._is_due():
+        if self._saving.is_asked_for and self._saving.is_due(self._engine.count):
             self._save(self._progress(epoch))
-        elif now - self._said_at >= REPORT_S and not self._seat.rank:
+        elif time.monotonic() - self._said_at >= REPORT_S and not self._seat.rank:
             self._tell(self._progress(epoch), None)
-
-    def _is_due(self) -> bool:
-        """Whether it is time for a checkpoint, at the end of an epoch where the settings say nothing.
-
-        Workers that each hold a part of the model must agree, and their clocks differ: steps alone count for them.
-        """
-        every = self._work.settings.checkpoint
-        if every.every_steps is not None and self._engine.count - self._saved_step >= every.every_steps:
-            return True
-        every_s = SAVE_S if every.every_steps is None and every.every_s is None else every.every_s
-        return every_s is not None and not self._engine.is_sharded and time.monotonic() - self._saved_at >= every_s
 
     def _tell(self, told: Mapping[str, float], path: Path | None) -> bool:
         self._said_at = time.monotonic()
@@ -238,7 +231,7 @@ class Loop:
         stop = 0.0
         if self._saves:
             told = {**progress, **entry}
-            due = over or self._engine.is_sharded or self._is_due()
+            due = over or self._engine.is_sharded or self._saving.is_due(engine.count)
             stop = float(self._save(told) if due else self._tell(told, None))
             if stop and not due:
                 self._write()
@@ -252,9 +245,10 @@ class Loop:
             return {}
         found = [0.0, 0.0]
         if self._saves:
-            outputs, targets = self._outputs(selection), torch.tensor(selection.y)
-            found[0] = float(TaskObjective()(outputs, targets, torch.arange(len(targets))))
-            found[1] = float(self._metric.function(selection.y, outputs.numpy()))
+            with self._blamed(f"evaluation by {self._work.metric} after step {self._engine.count}"):
+                outputs, targets = self._outputs(selection), torch.tensor(selection.y)
+                found[0] = float(TaskObjective()(outputs, targets, torch.arange(len(targets))))
+                found[1] = float(self._metric.function(selection.y, outputs.numpy()))
         loss, value = (from_first(one, self._seat) for one in found)
         return {"selection_loss": loss, self._metric.name: value}
 
@@ -292,7 +286,7 @@ class Loop:
         """Writes a checkpoint; gives its folder in the worker that wrote it."""
         count, engine = self._engine.count, self._engine.state()
         if not is_finite(engine["module"]):
-            raise StepError(f"the weights are not finite after step {count}; {self._last_saved()}")
+            raise StepError(f"the weights are not finite after step {count}; {self._saving.last}")
         state = {
             "engine": engine,
             "curve": self._curve,
@@ -301,10 +295,7 @@ class Loop:
             "trained": [self._trained_s, self._trained_rows],
             "numerics": [self._numerics.precision, self._numerics.layout, list(self._probed)],
         }
-        self._saved_at, self._saved_step = time.monotonic(), count
-        if self._seat.rank:
-            return None
-        return checkpoint.write(self._seat.folder, count, state, self._about())
+        return self._saving.write(count, state)
 
     def _load(self, state: dict[str, Any]) -> None:
         self._engine.load(state["engine"])
@@ -315,7 +306,8 @@ class Loop:
     def _about(self) -> dict[str, Any]:
         work = self._work
         settings = work.settings.model_dump(mode="json", exclude={"checkpoint", "memory"})
-        return {**work.about, **settings, "seed": work.seed, "rows": work.rows.count, "model": work.artifact.sha256}
+        model = {"model": work.artifact.sha256, **work.source.settings.maker}
+        return {**work.about, **settings, **model, "seed": work.seed, "rows": work.rows.count}
 
 
 def is_finite(state: Mapping[str, Tensor]) -> bool:

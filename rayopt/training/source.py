@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,11 @@ class Arrays:
     def count(self) -> int:
         return len(self.x)
 
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of all rows."""
+        return hash_of(self.x, self.y)
+
     def batch(self, epoch: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self._tensors[0][rows], self._tensors[1][rows], rows
 
@@ -61,3 +67,13 @@ def labeled(split: Split) -> Arrays:
     if split.y is None or isinstance(split.x, Columns):
         raise StepError("rows to train on are one array of features, and have labels")
     return Arrays(split.x, split.y)
+
+
+def hash_of(*arrays: Array | None) -> str:
+    """A hash of what arrays hold."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(b"none" if array is None else f"{array.shape} {array.dtype.str}".encode())
+        if array is not None:
+            total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from rayopt.errors import StepError
 from rayopt.models.settings import ModelSource
 from rayopt.records import Artifact, digest
 from rayopt.training.layers import heard
+from rayopt.training.seat import best_device
 
 Array = np.ndarray[Any, Any]
 OUTPUTS = "outputs"
@@ -129,13 +129,14 @@ def file_name(number: int) -> str:
 
 
 def _torch_answers(teacher: Teacher, x: Array) -> dict[str, Array]:
-    module = _module(teacher)
+    device = best_device()
+    module = _module(teacher).to(device)
     parts: dict[str, list[Array]] = {}
     with heard(module, teacher.layers) as seen, torch.no_grad():  # inference_mode's tensors are no targets to train by
         for start in range(0, len(x), BATCH):
-            outputs = module(torch.tensor(x[start : start + BATCH]))
+            outputs = module(torch.tensor(x[start : start + BATCH], device=device))
             for name, tensor in {OUTPUTS: outputs, **seen}.items():
-                parts.setdefault(name, []).append(tensor.float().numpy())
+                parts.setdefault(name, []).append(tensor.float().cpu().numpy())
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
@@ -193,13 +194,3 @@ def _remember(key: str, model: Any) -> None:
     while len(_ready) >= 2:
         del _ready[next(iter(_ready))]
     _ready[key] = model
-
-
-def hash_of(*arrays: Array | None) -> str:
-    """A hash of what arrays hold."""
-    total = hashlib.sha256()
-    for array in arrays:
-        total.update(b"none" if array is None else f"{array.shape} {array.dtype.str}".encode())
-        if array is not None:
-            total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return total.hexdigest()

@@ -107,6 +107,28 @@ def test_a_finished_run_is_found_again_and_its_answers_serve_others(job: Callabl
     assert other["path"] != first["path"]
 
 
+def test_a_changed_student_trains_neither_the_teacher_again_nor_what_does_not_follow_it(
+    job: Callable[..., Path], tmp_path: Path
+) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.trainings: set[str] = set()
+
+        def measured(self, step: int, metrics: Mapping[str, float], training: str = "") -> bool:
+            self.trainings.add(training)
+            return False
+
+    def trained(out: str, **fields: Any) -> set[str]:
+        heard = Heard()
+        run(job(teacher={**TEACHER, "train": {"epochs": 2}}, **fields), out, cache=tmp_path / "cache", watcher=heard)
+        return heard.trainings
+
+    assert trained("first") == {"teacher-0", "alone", ""}
+    assert trained("loss", loss={"use": "standardized"}) == {""}
+    assert trained("student", student=MODEL | {"args": MODEL["args"] | {"hidden": 6}}) == {"alone", ""}
+    assert trained("rows", seed=1) == {"teacher-0", "alone", ""}
+
+
 def test_every_loss_and_several_teachers_of_every_kind(job: Callable[..., Path], tmp_path: Path) -> None:
     first = run(job(name="first", epochs=2), "first")
     (tmp_path / "runs").mkdir()

@@ -26,6 +26,16 @@ def flat(parameters, lr, **args):
 
 def nothing(parameters, lr):
     return 3
+
+def squared(outputs, targets):
+    return (outputs.softmax(dim=1) - torch.nn.functional.one_hot(targets, outputs.shape[1])).square().mean()
+
+def each(outputs, targets):
+    return outputs.square().mean(dim=1)
+
+def dropping(drop):
+    layers = torch.nn.Flatten(), torch.nn.Dropout(drop), torch.nn.Linear(64, 10)
+    return torch.nn.Sequential(*layers)
 """
 
 
@@ -126,6 +136,20 @@ def test_a_training_that_was_finished_is_not_done_again(training_job: Callable[.
     assert watcher.told
 
 
+def test_a_finished_training_is_not_that_of_a_model_with_the_same_weights(
+    training_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    found = []
+    for drop in (0.0, 0.9):
+        model = {"factory": "own_optimizers:dropping", "args": {"drop": drop}}
+        job = training_job(model=model, epochs=1, optimizer={"use": "own_optimizers:flat", "lr": 0.003})
+        found.append(run(job, tmp_path / str(drop))["model"]["sha256"])
+    text = (job.parent / "own_optimizers.py").read_text()
+    (job.parent / "own_optimizers.py").write_text(text.replace("lr=lr", "lr=2 * lr"))
+    found.append(run(job, tmp_path / "edited")["model"]["sha256"])
+    assert len(set(found)) == 3
+
+
 def test_a_probe_is_made_once_for_all_trainings_of_a_kind(training_job: Callable[..., Path], tmp_path: Path) -> None:
     open_to_all = {"precision": "auto", "layout": "auto", "epochs": 1}
     first = run(training_job(**open_to_all), tmp_path / "first")
@@ -152,12 +176,22 @@ def test_an_optimizer_of_the_users_own(training_job: Callable[..., Path], tmp_pa
         run(training_job(optimizer={"use": "own_optimizers:nothing"}), tmp_path / "wrong")
 
 
+def test_a_loss_of_the_users_own(training_job: Callable[..., Path], tmp_path: Path) -> None:
+    curve = run(training_job(loss="own_optimizers:squared", epochs=2), tmp_path / "out")["curve"]
+    assert curve[-1]["loss"] < curve[0]["loss"] < 0.1  # the task's own begins at 2.3
+    with pytest.raises(WorkError, match=r"step 1 of \d+: the loss own_optimizers:each gave a tensor of shape \(32,\)"):
+        run(training_job(loss="own_optimizers:each"), tmp_path / "wrong")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"optimizer": {"use": "adam"}}, "unknown optimizer 'adam'"),
         ({"optimizer": {"use": "own_optimizers:none"}}, "none"),
         ({"optimizer": {"lr": -1}}, "greater than 0"),
+        ({"loss": "own_optimizers:none"}, "own_optimizers has no 'none'"),
+        ({"loss": "squared"}, "is not of the form package.module:function"),
+        ({"loss": "own_optimizers:squared", "label_smoothing": 0.1}, "is of the task's own loss"),
         ({"batch_size": 4096}, "4096 rows make a batch, and there are"),
         ({"batch_size": 2, "workers": 3}, "2 rows cannot be shared among 3 workers"),
         ({"micro_batch": 64}, "micro_batch 64 is more than batch_size 32"),

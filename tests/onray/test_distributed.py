@@ -58,12 +58,57 @@ def test_the_same_call_goes_on_from_its_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weights(part), weights(whole))
 
 
+@pytest.mark.parametrize("changed", ["rows", "targets", "objective", "model"])
+def test_another_call_does_not_go_on_from_its_folder(changed: str, tmp_path: Path) -> None:
+    class Weighed(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, outputs: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            return self.factor * nn.functional.cross_entropy(outputs, targets)
+
+    def call(is_changed: bool) -> None:
+        x = X + (is_changed and changed == "rows")
+        y = 1 - Y if is_changed and changed == "targets" else Y
+        objective = Weighed(2.0 if is_changed and changed == "objective" else 1.0)
+        model = nn.Sequential(network(), nn.Dropout(0.5 if is_changed and changed == "model" else 0.1))
+        DistributedTrainer(model, 1).train(x, y, folder=tmp_path, objective=objective, **SETTINGS)
+
+    call(False)
+    call(False)
+    with pytest.raises(InputError, match="is of another training"):
+        call(True)
+
+
+def test_rows_to_select_by_keep_the_best_epoch_and_end_it_early() -> None:
+    trained = DistributedTrainer(network(), 1).train(
+        X.double(), Y, selection=(X, Y), early_stop={"patience": 1}, **{**SETTINGS, "epochs": 50}
+    )
+    assert {"accuracy", "selection_loss"} <= set(trained.curve[0])
+    assert len(trained.curve) < 50
+    assert trained.best_epoch == max(trained.curve, key=lambda one: one["accuracy"])["epoch"]
+
+
 def test_what_is_wrong_is_said_before_anything_starts() -> None:
     with pytest.raises(InputError, match="0 workers train nothing"):
         DistributedTrainer(network(), 0)
     with pytest.raises(InputError, match=r"model\.1\.guard: a lock cannot be sent to other processes"):
         DistributedTrainer(Locked.make().parts["model"], 2)
+    for size, message in (((3, 2), "exchange them"), ("2", "'2' is no number"), ((1, 2, 3), "no number of workers")):
+        with pytest.raises(InputError, match=message):
+            DistributedTrainer(network(), size)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="sharding: there is no 'fdsp'; did you mean 'fsdp'"):
+        DistributedTrainer(network(), 2, sharding="fdsp")
     trainer = DistributedTrainer(network(), 1)
+    with pytest.raises(InputError, match="batch_size: 128 rows make a batch, and there are 64"):
+        trainer.train(X, Y, batch_size=128)
+    with pytest.raises(InputError, match=r"early_stop: there are no rows .*; give selection="):
+        trainer.train(X, Y, early_stop={"patience": 1})
+    with pytest.raises(InputError, match=r"memory.budget: 1,024 bytes are too few"):
+        trainer.train(X, Y, memory={"budget": "1KiB"}, **SETTINGS)
+    with pytest.raises(InputError, match="1 rows cannot be shared among 2 workers"):
+        DistributedTrainer(network(), (2, 3)).train(X, Y, batch_size=1)
     with pytest.raises(InputError, match="y: has 63 rows, x has 64"):
         trainer.train(X, Y[:63])
     with pytest.raises(InputError, match=r"(?s)epochs.*optimizer\.lr"):

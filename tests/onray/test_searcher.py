@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 
 from rayopt import api
 from rayopt.errors import InputError
-from rayopt.onray.searcher import OUTCOME, STEP, VALUE, OnTune, Proposals, Referee, namer
+from rayopt.onray.nodes import Node
+from rayopt.onray.searcher import OUTCOME, STEP, VALUE, OnTune, Proposals, Referee, most_in_flight, namer
 from rayopt.search.asking import Asking
 from rayopt.search.history import History
-from rayopt.search.hosts import Early, Flight
+from rayopt.search.hosts import Early, Flight, Team
 from rayopt.search.rungs import Halving
 from rayopt.searching.trial import trial_id
 
@@ -185,3 +187,32 @@ def test_what_a_journal_raises_ends_the_search() -> None:
     searcher.on_trial_complete("a", {OUTCOME: json.dumps({"value": 1.0})})
     assert isinstance(one.error, OSError)
     assert searcher.suggest("b") == "FINISHED"
+
+
+def test_trials_that_train_with_workers_leave_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [Node({"CPU": 8}, {}), Node({"CPU": 3, "GPU": 1}, {})]
+    monkeypatch.setattr("rayopt.onray.group.Nodes.alive", lambda self: nodes)
+    found, _ = flight(8)
+    assert most_in_flight(replace(found, parallel=8, team=Team())) == 8
+    assert most_in_flight(replace(found, parallel=8, team=Team(2))) == 5
+    assert most_in_flight(replace(found, parallel=3, team=Team(2))) == 3
+    assert most_in_flight(replace(found, parallel=8, team=Team(2, {"CPU": 4}))) == 1
+    with pytest.raises(InputError, match="12 workers of 1 CPU each, but the cluster has room for 11"):
+        most_in_flight(replace(found, team=Team(12)))
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(" " in sys.executable, reason="Ray Train starts no worker whose path has a space")
+def test_a_job_with_several_workers_is_searched(tmp_path: Path, ray_session: str) -> None:
+    model = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [4]}}
+    inner = {"kind": "train", "name": "inside", "model": model, "data": {"source": "digits"}, "epochs": 1}
+    plain = {"precision": "fp32", "layout": "contiguous", "workers": 2, "batch_size": 64}
+    search = {"kind": "search", "name": "outside", "strategy": "random", "n_trials": 2, "parallel": 2}
+    space = {"optimizer.lr": {"low": 0.01, "high": 0.2, "log": True}}
+    job = {**search, "job": {**inner, **plain}, "space": space, "objective": "metrics.accuracy"}
+    with pytest.raises(InputError, match="workers: 2 workers need Ray; leave `--address inprocess` out"):
+        api.run(job, tmp_path / "here", address="inprocess")
+    summary = api.run(job, tmp_path / "out", address=ray_session)
+    assert [one["status"] for one in summary["trials"]] == ["done", "done"]
+    trained = [json.loads(path.read_text()) for path in (tmp_path / "out" / "trials").glob("*/summary.json")]
+    assert [one["workers"] for one in trained] == [2, 2]

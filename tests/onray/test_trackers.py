@@ -114,6 +114,19 @@ def test_the_run_itself_is_no_place_for_tensorboard(
     assert not Path("kept").exists()
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_is_told_epoch_by_epoch(tmp_path: Path) -> None:
+    model = {"factory": "rayopt.models.zoo:resnet", "args": {"channels": 1, "classes": 10, "widths": [4]}}
+    plain = {"epochs": 3, "precision": "fp32", "layout": "contiguous"}
+    job = {"kind": "train", "name": "kept", "model": model, "data": {"source": "digits"}, **plain}
+    summary = api.run(job, tmp_path / "out", address="inprocess", track=["tensorboard"])
+    (folder,) = (tmp_path / "out" / "tensorboard").iterdir()
+    (file,) = folder.glob("events.*")
+    told = [value for tag, value in scalars(file) if tag == "ray/tune/selection_loss"]
+    assert told == pytest.approx([one["selection_loss"] for one in summary["curve"]])
+    assert len(told) == 3
+
+
 def test_lines_of_all_kinds() -> None:
     trained = entry_of({"step": 15, "epoch": 1, "loss": 0.5, "lr": 0.1})
     assert trained == Entry("", {}, {"epoch": 1.0, "loss": 0.5, "lr": 0.1}, 15)

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from rayopt import DistributedTrainer, InputError, WorkError
+from rayopt import DistributedTrainer, InputError, StepError, WorkError
 from rayopt.onray import kept
 from rayopt.onray.group import Shape, name_of
 from rayopt.onray.nodes import Node
@@ -24,7 +25,7 @@ from rayopt.onray.parcel import culprit
 from rayopt.onray.train import RayTrain
 from rayopt.training.source import Arrays
 from tests.onray.trainings import training
-from tests.onray.workers import Facts, Gradients, Locked, Shared, network
+from tests.onray.workers import Facts, Faulty, Gradients, Locked, Shared, network
 
 pytestmark = [
     pytest.mark.ray,
@@ -160,3 +161,30 @@ def test_workers_with_a_gpu_exchange_by_nccl(monkeypatch: pytest.MonkeyPatch) ->
     assert (with_gpu.backend, Shape.of((2, 5)).backend) == ("nccl", "gloo")
     assert with_gpu.room() == 2 + 0 + 1
     assert Shape.of((2, 5)).room() == 8 + 8 + 3
+
+
+def test_a_single_worker_is_a_task_that_is_replaced_when_it_dies(tmp_path: Path) -> None:
+    whole = run(training(), tmp_path / "whole", workers=1)
+    killed: list[int] = []
+
+    def kill(metrics: Mapping[str, float]) -> None:
+        if metrics["step"] >= 25 and not killed:
+            killed.extend(one.pid for one in of_ray("ray::train")[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    again = RayTrain().run(training(), 1, tmp_path / "there", kill)
+    assert killed
+    assert again.resumed_at >= 20
+    assert again.artifact.sha256 == whole.artifact.sha256
+    with pytest.raises(WorkError, match=r"ValueError: row 7 is broken \(in worker 0\)"):
+        run(Facts(faulty=0), tmp_path, workers=(1, 1))
+
+
+@pytest.mark.parametrize("fault", ["raises", "is not finite"])
+def test_a_fault_of_the_second_workers_rows_is_told_with_its_worker(tmp_path: Path, fault: str) -> None:
+    given = training()
+    assert isinstance(given.rows, Arrays)
+    rows = Faulty(given.rows.x, given.rows.y, fault)
+    said = "OSError: the disk is gone" if fault == "raises" else "the loss became nan"
+    with pytest.raises(StepError, match=rf"step \d+ of 63: {said}.*checkpoint is of step 10 \(in worker 1\)"):
+        run(replace(given, rows=rows), tmp_path)

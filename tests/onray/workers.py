@@ -59,6 +59,25 @@ class Shared:
         return not self.rows.x.flags.writeable and x.data_ptr() == self.rows.x.ctypes.data
 
 
+@dataclass(frozen=True)
+class Faulty(Arrays):
+    """Rows that raise, or are not finite, where the second worker asks for them after 12 steps' batches."""
+
+    fault: str = ""
+
+    def batch(self, epoch: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, y, numbers = super().batch(epoch, rows)
+        count = self.__dict__["count_"] = self.__dict__.get("count_", 0) + 1
+        if dist.get_rank() == 1 and count > 24:  # two micro-batches a step
+            if self.fault == "raises":
+                raise OSError("the disk is gone")
+            x = x * float("nan")
+        return x, y, numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "fault": self.fault}
+
+
 @dataclass
 class Locked:
     """Cannot be sent anywhere."""

@@ -195,3 +195,20 @@ def test_no_summary_is_told(tmp_path: Path, text: str | None) -> None:
 def test_no_plan_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no plan of a run; give the folder of a run"):
         RunFolder(tmp_path).read_plan()
+
+
+def test_a_folder_of_another_job_is_refused_with_the_difference(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    plan = {"job": {"epochs": 3, "optimizer": {"lr": 0.1}}, "data": {"sha256": "a"}}
+    folder.write_plan("", {"job_hash": "first", **plan})
+    cases = (
+        (
+            {"job": {"epochs": 4, "optimizer": {"lr": 0.2}}, "data": {"sha256": "a"}},
+            "epochs was 3, is 4; optimizer.lr was 0.1",
+        ),
+        ({"job": plan["job"], "data": {"sha256": "b"}}, 'data.sha256 was "a", is "b"'),
+        (plan, "code that it uses was changed"),
+    )
+    for other, message in cases:
+        with pytest.raises(InputError, match=message):
+            folder.claim("second", "mine", False, other)

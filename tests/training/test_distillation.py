@@ -154,3 +154,21 @@ def test_layers_are_heard_once_it_is_attached_and_their_regressor_is_trained(tmp
             0.0,
             pairs=[Pair(FeatureSettings(use="hints", student="one", teacher="3"), (5,), (7,))],
         ).attach(student)
+
+
+@pytest.mark.parametrize("missing", [0, 3])
+def test_the_labels_of_the_distilled_student_are_smoothed(missing: int, tmp_path: Path) -> None:
+    targets = TARGETS.clone()
+    targets[:missing] = MISSING
+    known, share = targets != MISSING, (8 - missing) / 8
+    objective = DistillationObjective(
+        [answers(tmp_path, TEACHER)], LossSettings(alpha=1.0), 1.0, share, label_smoothing=0.2
+    )
+    wanted = F.cross_entropy(STUDENT[known], targets[known], label_smoothing=0.2)
+    torch.testing.assert_close(objective(STUDENT, targets, ROWS), wanted)
+
+
+def test_softened_answers_go_where_the_rows_are(tmp_path: Path) -> None:
+    objective = DistillationObjective([answers(tmp_path, TEACHER)], LossSettings(), 0.0)
+    objective.attach(nn.Linear(1, 1))
+    assert objective(STUDENT.to("meta"), TARGETS.to("meta"), ROWS.to("meta")).device.type == "meta"

@@ -115,7 +115,7 @@ def test_short_epochs_write_a_checkpoint_at_the_end_alone(tmp_path: Path, monkey
     written: list[int] = []
     write = checkpoint.write
     monkeypatch.setattr(checkpoint, "write", lambda *args: (written.append(args[1]), write(*args))[1])
-    monkeypatch.setattr("rayopt.training.loop.SAVE_S", math.inf)
+    monkeypatch.setattr("rayopt.training.saving.SAVE_S", math.inf)
     work(rows()).run(OneSeat(tmp_path))
     assert written == [12]
 
