@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from rayopt.memory.predict import Predictor
-from rayopt.memory.rehearsal import Rehearsal, Variant
+from rayopt.memory.rehearsal import Foreach, Rehearsal, Variant
 
 ROUNDS = 3
+SMALLEST_FIRST: tuple[Foreach, ...] = (None, False, True)
 # For counting alone: an ordinary CPU's core, in floating point operations and bytes a second, and a call's own time.
 FLOPS_PER_S, BYTES_PER_S, CALL_S = 5e10, 1e10, 1e-5
 Point = tuple[int, Variant]  # rows of a micro-batch, and how its step is taken
@@ -25,7 +26,7 @@ class Costs:
     """Seconds of a micro-batch's forward and backward pass by rows and variant, and of an optimizer's step."""
 
     passes: dict[Point, float]
-    updates: dict[bool, float]  # by `foreach`
+    updates: dict[Foreach, float]
 
     def step_s(self, rows: int, variant: Variant) -> float:
         """Seconds of a whole step."""
@@ -40,15 +41,15 @@ def measured_costs(rehearsal: Rehearsal, points: Sequence[Point], device: torch.
     """
     started = time.perf_counter()
     wanted = sorted({_plain(rows, variant) for rows, variant in points}, key=lambda point: (point[0], str(point[1])))
-    foreach = sorted({variant.foreach for _, variant in points})
+    foreach = [one for one in SMALLEST_FIRST if any(variant.foreach is one for _, variant in points)]
     passes: dict[Point, float] = {}
-    updates: dict[bool, float] = {}
+    updates: dict[Foreach, float] = {}
     for round_ in range(ROUNDS):
         for rows, plain in wanted:
             late = time.perf_counter() - started > limit_s
             if late and (round_ > 0 or any(other == plain for _, other in passes)):
                 continue
-            options = foreach if rows == wanted[0][0] else foreach[:1]  # the smaller one fits where the other does
+            options = foreach if rows == wanted[0][0] else foreach[:1]  # the smallest fits where others do
             for one in options:
                 spent, update = _timed(rehearsal, rows, replace(plain, foreach=one), device)
                 passes[rows, plain] = min(spent, passes.get((rows, plain), spent))
@@ -68,12 +69,12 @@ def counted_costs(predictor: Predictor, points: Sequence[Point]) -> Costs:
         speed = FLOPS_PER_S * (2 if variant.precision != "fp32" and _has_bf16() else 1)
         work = known.flops_per_row * rows / speed + known.moved_bytes_per_row * rows / BYTES_PER_S
         passes[rows, variant] = work + known.operators_count * CALL_S
-    return Costs(passes, {True: 0.0, False: CALL_S})
+    return Costs(passes, {None: 0.0, True: CALL_S, False: 2 * CALL_S})
 
 
 def _plain(rows: int, variant: Variant) -> Point:
     """A pass is the same whatever the optimizer does, and however many follow."""
-    return rows, replace(variant, accumulation=1, foreach=True)
+    return rows, replace(variant, accumulation=1, foreach=None)
 
 
 def _timed(rehearsal: Rehearsal, rows: int, variant: Variant, device: torch.device) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rayopt.errors import input_error
 from rayopt.memory.clock import Costs, counted_costs, measured_costs
 from rayopt.memory.predict import LEAST_ROWS, Predictor
-from rayopt.memory.rehearsal import Variant
+from rayopt.memory.rehearsal import Foreach, Variant
 from rayopt.training.precision import PLAIN, Numerics
 
 SLACK_BYTES = 64  # numbers that operators over lists make tensors of
@@ -23,7 +23,7 @@ class Space:
     rows: int
     numerics: tuple[Numerics, ...] = (PLAIN,)
     checkpointing: tuple[bool, ...] = (False, True)
-    foreach: tuple[bool, ...] = (True, False)
+    foreach: tuple[Foreach, ...] = (True, False, None)  # those that take most first
     micro_batch: int | None = None  # asked for: not to be chosen
 
 
@@ -83,13 +83,14 @@ def _fitting(predictor: Predictor, space: Space, budget_bytes: int) -> Iterator[
     """Micro-batches by halves of the rows, each with every variant that fits and may be the cheapest.
 
     Computing activations again only costs where they fit as they are. What fits with lists of parameters fits one by
-    one, so that is not traced for itself: the bytes are then an upper bound.
+    one and in one kernel, so these are not traced for themselves: the bytes are then an upper bound.
     """
     for numerics, count in itertools.product(space.numerics, _counts(space)):
         micro = -(-space.rows // count)
         for checkpointing in sorted(space.checkpointing):
-            foreach = sorted(space.foreach, reverse=True)
-            variants = [Variant(count, checkpointing, numerics.precision, one, numerics.layout) for one in foreach]
+            variants = [
+                Variant(count, checkpointing, numerics.precision, one, numerics.layout) for one in space.foreach
+            ]
             sizes = [predictor.peak_bytes(micro, variants[0])]
             if sizes[0] > budget_bytes:
                 variants, sizes = variants[1:], [predictor.peak_bytes(micro, one) for one in variants[1:]]

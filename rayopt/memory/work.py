@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from rayopt.memory.plan import Candidate, Plan, Space, find_plan
 from rayopt.memory.predict import Predictor
-from rayopt.memory.rehearsal import Variant, measured_bytes
+from rayopt.memory.rehearsal import Foreach, Variant, measured_bytes
 from rayopt.memory.snapshot import Snapshot, snapshot
 from rayopt.memory.steps import MODEL, TrainingSteps, settings_with
 from rayopt.training.engine import Means, StepEngine
@@ -16,6 +18,7 @@ from rayopt.training.settings import TrainSettings
 
 LIMIT_S = 20.0
 PROBED_ROWS = 16
+NAMED = ("sgd", "adamw")  # optimizers that are asked how to update
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,20 @@ def space_of(steps: TrainingSteps, rows: int) -> Space:
         rows,
         tuple(_allowed(steps, among)),
         (True,) if settings.activation_checkpointing else (False, True),
-        (True, False) if settings.optimizer.foreach is None else (settings.optimizer.foreach,),
+        _updates(settings, steps.device),
         settings.micro_batch if settings.micro_batch and settings.micro_batch < rows else None,
     )
+
+
+def _updates(settings: TrainSettings, device: torch.device) -> tuple[Foreach, ...]:
+    """Ways to update parameters, those that take most first; an optimizer of somebody's own has but its own.
+
+    On a GPU the engine leaves it to torch, which then takes lists of parameters.
+    """
+    asked = settings.optimizer.foreach
+    if asked is not None or settings.optimizer.use not in NAMED:
+        return (asked,)
+    return (True, False, None) if device.type == "cpu" else (True, False)
 
 
 def _allowed(steps: TrainingSteps, among: list[Numerics]) -> list[Numerics]:
