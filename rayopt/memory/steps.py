@@ -52,7 +52,7 @@ class TrainingSteps:
                 at = torch.arange(rows) % len(self.examples[0])
                 x, y, numbers = (one[at] for one in self.examples)
                 if self.device.type != "cpu":
-                    x, y = x.to(self.device), y.to(self.device)
+                    x, y, numbers = (one.to(self.device) for one in (x, y, numbers))
                 parts.append((numerics.laid_out(x), y, numbers, share))
                 del x, y, numbers, at
             engine.step(parts)
