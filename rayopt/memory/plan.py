@@ -53,21 +53,19 @@ def find_plan(
     budget_bytes: int,
     place: str,
     limit_s: float | None = 20.0,
-    extra_bytes: int = 0,
 ) -> Plan:
     """The cheapest candidate that fits; raises InputError at `place` with the floor where none does.
 
-    limit_s: how long candidates may be timed; None only counts their work. extra_bytes: what a step takes besides, such
-    as the buckets in which gradients are exchanged.
+    limit_s: how long candidates may be timed; None only counts their work.
     """
-    fitting = list(_fitting(predictor, space, budget_bytes - extra_bytes - SLACK_BYTES))
+    fitting = list(_fitting(predictor, space, budget_bytes - SLACK_BYTES))
     while fitting:
         costs = _costs(predictor, fitting, limit_s)
         ranked = sorted(
             (replace(one, step_s=costs.step_s(one.micro_batch, one.variant)) for one in fitting), key=_order
         )
         chosen = _simplest(ranked)
-        confirmed = predictor.confirmed_bytes(chosen.micro_batch, chosen.variant) + extra_bytes
+        confirmed = predictor.confirmed_bytes(chosen.micro_batch, chosen.variant)
         if confirmed <= budget_bytes - SLACK_BYTES:
             chosen = replace(chosen, predicted_bytes=confirmed)
             return Plan(chosen, budget_bytes, tuple(ranked), limit_s is not None)
@@ -75,7 +73,7 @@ def find_plan(
     floor = _floor(predictor, space)
     raise input_error(
         place,
-        *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + extra_bytes + SLACK_BYTES)),
+        *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + SLACK_BYTES)),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 
+from rayopt.errors import InputError
+from rayopt.memory.buckets import Bucketed
 from rayopt.memory.plan import Candidate, Plan, Space, find_plan
 from rayopt.memory.predict import Predictor
 from rayopt.memory.rehearsal import Foreach, Variant, measured_bytes
@@ -17,8 +19,24 @@ from rayopt.training.precision import CLOSE, Numerics, candidates, probe
 from rayopt.training.settings import TrainSettings
 
 LIMIT_S = 20.0
+WHOLE = "the plan is of workers that hold the whole model: what `sharding: fsdp` saves is not counted"
 PROBED_ROWS = 16
 NAMED = ("sgd", "adamw")  # optimizers that are asked how to update
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many train together, and whether each holds all of the model (`ddp`) or a part of it (`fsdp`)."""
+
+    count: int = 1
+    sharding: str = "ddp"
+
+    @property
+    def is_split(self) -> bool:
+        return self.count > 1 and self.sharding == "fsdp"
+
+
+ONE = Workers()
 
 
 @dataclass(frozen=True)
@@ -59,18 +77,28 @@ class Answer:
 
 
 def answer(
-    steps: TrainingSteps, budget_bytes: int, place: str, workers: int = 1, verify: bool = False, timed: bool = True
+    steps: TrainingSteps,
+    budget_bytes: int,
+    place: str,
+    workers: Workers = ONE,
+    verify: bool = False,
+    timed: bool = True,
 ) -> Answer:
     """Plans a training's step within a budget for each worker; raises InputError at `place` where nothing fits."""
-    settings = steps.settings
-    rows = -(-settings.batch_size // workers)
+    rows = -(-steps.settings.batch_size // workers.count)
+    warnings, taken = [], None
+    if workers.is_split:
+        warnings.append(WHOLE)
+    elif workers.count > 1:
+        steps = replace(steps, wrap=Bucketed)
     predictor = Predictor(steps, steps.device)
-    extra = gradient_bytes(steps) if workers > 1 else 0
     space = space_of(steps, rows)
-    plan = find_plan(predictor, space, budget_bytes, place, LIMIT_S if timed else None, extra)
+    try:
+        plan = find_plan(predictor, space, budget_bytes, place, LIMIT_S if timed else None)
+    except InputError as error:
+        raise _with_note(error, WHOLE) if workers.is_split else error from error
     chosen = plan.chosen
     known = predictor.known(chosen.variant)
-    warnings, taken = [], None
     if known.untraceable:
         told_why = f"the step cannot be traced ({known.untraceable})"
         warnings.append(f"{told_why}: its memory is predicted from two small batches that were really run")
@@ -78,7 +106,7 @@ def answer(
         taken = snapshot(predictor.trace(chosen.micro_batch, chosen.variant))
     truth = None
     if verify:
-        truth = measured_bytes(steps, chosen.micro_batch, chosen.variant, steps.device) + extra
+        truth = measured_bytes(steps, chosen.micro_batch, chosen.variant, steps.device)
         if truth > budget_bytes:
             warnings.append(f"the step took {truth:,} bytes, more than the budget")
     return Answer(plan, rows, taken, truth, tuple(warnings))
@@ -124,9 +152,8 @@ def _allowed(steps: TrainingSteps, among: list[Numerics]) -> list[Numerics]:
     return [among[0], *(one.numerics for one in measured[1:] if one.off <= CLOSE)]
 
 
-def gradient_bytes(steps: TrainingSteps) -> int:
-    """What workers exchange: DDP keeps a copy of all gradients in buckets."""
-    return sum(one.numel() * one.element_size() for one in steps.module.parameters() if one.requires_grad)
+def _with_note(error: InputError, note: str) -> InputError:
+    return InputError([replace(one, problem=f"{one.problem}; {note}") for one in error.faults])
 
 
 def told(one: Candidate) -> dict[str, Any]:

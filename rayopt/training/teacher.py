@@ -81,7 +81,7 @@ class Stored:
     def tensor(self) -> Tensor:
         """The same memory as a tensor that nobody writes to. It has its data even where it is first asked for by a
         step that is traced without any."""
-        with _disable_current_modes():  # type: ignore[no-untyped-call]
+        with _disable_current_modes():
             return seen(self.array)
 
     def __len__(self) -> int:
