@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ ROUNDS = 3
 SMALLEST_FIRST: tuple[Foreach, ...] = (None, False, True)
 # For counting alone: an ordinary CPU's core, in floating point operations and bytes a second, and a call's own time.
 FLOPS_PER_S, BYTES_PER_S, CALL_S = 5e10, 1e10, 1e-5
+log = logging.getLogger("rayopt")
 Point = tuple[int, Variant]  # rows of a micro-batch, and how its step is taken
 
 
@@ -37,7 +40,7 @@ def measured_costs(rehearsal: Rehearsal, points: Sequence[Point], device: torch.
     """Times every pass and update that the points are made of, in turns; the best of up to ROUNDS rounds.
 
     When `limit_s` is over no new rows are tried: larger micro-batches are then taken to cost as much a row as the
-    largest that was timed.
+    largest that was timed. What runs out of memory costs infinitely much.
     """
     started = time.perf_counter()
     wanted = sorted({_plain(rows, variant) for rows, variant in points}, key=lambda point: (point[0], str(point[1])))
@@ -51,7 +54,11 @@ def measured_costs(rehearsal: Rehearsal, points: Sequence[Point], device: torch.
                 continue
             options = foreach if rows == wanted[0][0] else foreach[:1]  # the smallest fits where others do
             for one in options:
-                spent, update = _timed(rehearsal, rows, replace(plain, foreach=one), device)
+                try:
+                    spent, update = _timed(rehearsal, rows, replace(plain, foreach=one), device)
+                except torch.OutOfMemoryError:  # others hold what the budget says is there
+                    log.warning("no memory was left to time a step of %d rows", rows)
+                    spent = update = math.inf
                 passes[rows, plain] = min(spent, passes.get((rows, plain), spent))
                 updates[one] = min(update, updates.get(one, update))
     for rows, plain in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -60,10 +61,7 @@ def find_plan(
     """
     fitting = list(_fitting(predictor, space, budget_bytes - SLACK_BYTES))
     while fitting:
-        costs = _costs(predictor, fitting, limit_s)
-        ranked = sorted(
-            (replace(one, step_s=costs.step_s(one.micro_batch, one.variant)) for one in fitting), key=_order
-        )
+        ranked = _ranked(predictor, fitting, limit_s)
         chosen = _simplest(ranked)
         confirmed = predictor.confirmed_bytes(chosen.micro_batch, chosen.variant)
         if confirmed <= budget_bytes - SLACK_BYTES:
@@ -129,6 +127,17 @@ def _counts(space: Space) -> list[int]:
     while -(-space.rows // (2 * counts[-1])) >= LEAST_ROWS:
         counts.append(2 * counts[-1])
     return counts
+
+
+def _ranked(predictor: Predictor, fitting: list[Candidate], limit_s: float | None) -> list[Candidate]:
+    """The cheapest first, without what ran out of memory; by their work alone where all of it did."""
+    for limit in (limit_s, None):
+        costs = _costs(predictor, fitting, limit)
+        known = [replace(one, step_s=costs.step_s(one.micro_batch, one.variant)) for one in fitting]
+        ranked = sorted((one for one in known if one.step_s < math.inf), key=_order)
+        if ranked:
+            break
+    return ranked
 
 
 def _costs(predictor: Predictor, fitting: list[Candidate], limit_s: float | None) -> Costs:

@@ -91,6 +91,22 @@ def test_ways_to_update_are_those_that_are_open(
     assert space_of(training, 64).foreach == wanted
 
 
+@pytest.mark.parametrize("least", [1, 32])
+def test_what_runs_out_of_memory_while_it_is_timed_is_not_planned(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = steps("mlp")
+    predictor = Predictor(training, CPU)
+
+    def timed(rehearsal: object, rows: int, variant: Variant, device: torch.device) -> tuple[float, float]:
+        if rows >= least:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.01, 0.001
+
+    monkeypatch.setattr("rayopt.memory.clock._timed", timed)
+    plan = find_plan(predictor, Space(64, checkpointing=(False,), foreach=(None,)), 1 << 30, "budget")
+    assert all(one.step_s < float("inf") for one in plan.fitting)
+    assert plan.chosen.micro_batch == (64 if least == 1 else 16)
+
+
 @pytest.mark.parametrize(("given", "wanted"), [("8GiB", 8 << 30), ("500MB", 500_000_000), (123, 123), ("1000", 1000)])
 def test_budgets_are_read(given: str | int, wanted: int) -> None:
     assert budget_bytes(given, "budget") == wanted
