@@ -59,9 +59,7 @@ bench-distill: .venv/bench.stamp  ## students with and without a teacher, and wh
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/distill.py
 
 bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocator's, plans beside the best
-	@.venv/bin/python tests/benchmarks/memory.py peaks
-	@.venv/bin/python tests/benchmarks/memory.py plans
-	@.venv/bin/python tests/benchmarks/memory.py warm
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/memory.py
 
 bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about ten minutes
 	@.venv/bin/python tests/benchmarks/graph.py

@@ -58,13 +58,14 @@ class GPUOptimizer:
         self.model = model.to(self.device)
         self.precision = _precision(self.device)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self._last: tuple[Tensor, Tensor, torch.optim.Optimizer] | None = None
+        self._last: tuple[Shaped, Shaped, torch.optim.Optimizer] | None = None
 
     def optimize_memory(self, fixed_shapes: bool = False) -> dict[str, Any]:
         """Gives back what is cached and not used: between phases, such as after training and before evaluation.
 
         Not in a loop, where the next step would have to ask for it again. fixed_shapes: all batches are of one shape,
-        so that cuDNN may time its algorithms once; not done where torch is asked to be deterministic.
+        so that cuDNN may time its algorithms once; not done where torch is asked to be deterministic. Where nothing is
+        said of shapes, cuDNN's setting stays as you have it.
         """
         gc.collect()
         before = _reserved_bytes(self.device)
@@ -72,7 +73,8 @@ class GPUOptimizer:
             torch.cuda.synchronize(self.device)
             torch.cuda.empty_cache()
         deterministic = torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic
-        torch.backends.cudnn.benchmark = fixed_shapes and not deterministic
+        if fixed_shapes:
+            torch.backends.cudnn.benchmark = not deterministic
         return {
             "freed_bytes": before - _reserved_bytes(self.device),
             "reserved_bytes": _reserved_bytes(self.device),
@@ -85,7 +87,7 @@ class GPUOptimizer:
         Class numbers are learned by cross entropy, quantities by squared error. Raises StepError where the loss is not
         finite; the weights are then as they were.
         """
-        self._last = (inputs, targets, optimizer)
+        self._last = (Shaped.of(inputs), Shaped.of(targets), optimizer)
         loss = _step(
             self.model, inputs.to(self.device), targets.to(self.device), optimizer, self._scaler, self.precision
         )
@@ -103,18 +105,16 @@ class GPUOptimizer:
 
         Raises InputError where there was none, or where the step cannot be traced.
         """
-        last = self._last or (inputs, targets, optimizer)
-        given = (
-            inputs if inputs is not None else last[0],
-            targets if targets is not None else last[1],
-            optimizer if optimizer is not None else last[2],
-        )
-        if given[0] is None or given[1] is None or given[2] is None:
+        last = self._last or (None, None, None)
+        x = last[0] if inputs is None else Shaped.of(inputs)
+        y = last[1] if targets is None else Shaped.of(targets)
+        optimizer = last[2] if optimizer is None else optimizer
+        if x is None or y is None or optimizer is None:
             raise input_error("report", "no step was taken yet", "give inputs, targets and optimizer")
-        own = _OwnStep(self.model, given[0], given[1], given[2], self.precision, self.device)
+        own = _OwnStep(self.model, (x, y), optimizer, self.precision, self.device)
         predictor = Predictor(own, self.device, "model")
         try:
-            found = snapshot(predictor.trace(len(given[0]), Variant()))
+            found = snapshot(predictor.trace(x.shape[0], Variant()))
         except InputError:
             raise
         except Exception as error:
@@ -124,12 +124,23 @@ class GPUOptimizer:
 
 
 @dataclass(frozen=True)
+class Shaped:
+    """What a report has to know of a batch, which itself is not kept: it may be most of what a GPU holds."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, batch: Tensor) -> Shaped:
+        return cls(tuple(batch.shape), batch.dtype)
+
+
+@dataclass(frozen=True)
 class _OwnStep:
     """A step as `mixed_precision_step` takes it, for the tracer."""
 
     module: nn.Module
-    inputs: Tensor
-    targets: Tensor
+    given: tuple[Shaped, Shaped]
     optimizer: torch.optim.Optimizer
     precision: str
     device: torch.device
@@ -141,14 +152,10 @@ class _OwnStep:
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
         def step() -> None:
-            x, y = (torch.zeros((rows, *one.shape[1:]), dtype=one.dtype, device=self.device) for one in self._given)
+            x, y = (torch.zeros((rows, *one.shape[1:]), dtype=one.dtype, device=self.device) for one in self.given)
             _step(module, x, y, optimizer, scaler, self.precision)
 
         return step
-
-    @property
-    def _given(self) -> tuple[Tensor, Tensor]:
-        return self.inputs, self.targets
 
 
 def _step(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,17 @@ def test_the_reported_peak_is_the_allocators() -> None:
     assert predicted == pytest.approx(peak_bytes(steps, CPU), rel=0.03)  # making a model draws its weights
 
 
+def test_a_batch_is_not_kept_after_its_step() -> None:
+    optimizer = GPUOptimizer(mlp(6, 3), "cpu")
+    x, y = batch()
+    kept = weakref.ref(x)
+    optimizer.mixed_precision_step(x, y, torch.optim.SGD(optimizer.model.parameters(), 0.1))
+    del x
+    gc.collect()
+    assert kept() is None
+    assert optimizer.report().peak_bytes > 0
+
+
 def test_without_a_step_there_is_nothing_to_report() -> None:
     with pytest.raises(InputError, match="no step was taken yet"):
         GPUOptimizer(mlp(6, 3), "cpu").report()
@@ -75,5 +88,6 @@ def test_benchmarking_is_for_fixed_shapes_that_need_not_be_deterministic(monkeyp
     optimizer = GPUOptimizer(nn.Linear(6, 3), "cpu")
     assert optimizer.optimize_memory()["cudnn_benchmark"] is False
     assert optimizer.optimize_memory(fixed_shapes=True)["cudnn_benchmark"] is True
+    assert optimizer.optimize_memory()["cudnn_benchmark"] is True  # it stays as it was
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     assert optimizer.optimize_memory(fixed_shapes=True)["cudnn_benchmark"] is False

@@ -95,7 +95,7 @@ def run(planning: Planning, desk: Desk) -> dict[str, Any]:
     from rayopt.measure.machine import machine
     from rayopt.memory.settings import budget_bytes
     from rayopt.memory.steps import steps_of
-    from rayopt.memory.work import answer
+    from rayopt.memory.work import Workers, answer
     from rayopt.models.torch_model import from_artifact
     from rayopt.plugins import importable
     from rayopt.runs.files import write_json
@@ -111,8 +111,8 @@ def run(planning: Planning, desk: Desk) -> dict[str, Any]:
         module = from_artifact(planning.model, planning.bench.source, planning.bench.seed)
         steps = steps_of(module, objective, labeled(planning.bench.data["train"]), settings, best_device())
         found = answer(
-            steps, budget_bytes(budget, planning.place), planning.place, planning.workers,
-            job["verify"], job["timed"],
+            steps, budget_bytes(budget, planning.place), planning.place,
+            Workers(planning.workers, job["sharding"]), job["verify"], job["timed"],
         )  # fmt: skip
     summary = {
         "kind": "memory",

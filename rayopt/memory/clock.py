@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +14,13 @@ import torch
 from torch import nn
 
 from rayopt.memory.predict import Predictor
-from rayopt.memory.rehearsal import Rehearsal, Variant
+from rayopt.memory.rehearsal import Foreach, Rehearsal, Variant
 
 ROUNDS = 3
+SMALLEST_FIRST: tuple[Foreach, ...] = (None, False, True)
 # For counting alone: an ordinary CPU's core, in floating point operations and bytes a second, and a call's own time.
 FLOPS_PER_S, BYTES_PER_S, CALL_S = 5e10, 1e10, 1e-5
+log = logging.getLogger("rayopt")
 Point = tuple[int, Variant]  # rows of a micro-batch, and how its step is taken
 
 
@@ -25,7 +29,7 @@ class Costs:
     """Seconds of a micro-batch's forward and backward pass by rows and variant, and of an optimizer's step."""
 
     passes: dict[Point, float]
-    updates: dict[bool, float]  # by `foreach`
+    updates: dict[Foreach, float]
 
     def step_s(self, rows: int, variant: Variant) -> float:
         """Seconds of a whole step."""
@@ -36,21 +40,25 @@ def measured_costs(rehearsal: Rehearsal, points: Sequence[Point], device: torch.
     """Times every pass and update that the points are made of, in turns; the best of up to ROUNDS rounds.
 
     When `limit_s` is over no new rows are tried: larger micro-batches are then taken to cost as much a row as the
-    largest that was timed.
+    largest that was timed. What runs out of memory costs infinitely much.
     """
     started = time.perf_counter()
     wanted = sorted({_plain(rows, variant) for rows, variant in points}, key=lambda point: (point[0], str(point[1])))
-    foreach = sorted({variant.foreach for _, variant in points})
+    foreach = [one for one in SMALLEST_FIRST if any(variant.foreach is one for _, variant in points)]
     passes: dict[Point, float] = {}
-    updates: dict[bool, float] = {}
+    updates: dict[Foreach, float] = {}
     for round_ in range(ROUNDS):
         for rows, plain in wanted:
             late = time.perf_counter() - started > limit_s
             if late and (round_ > 0 or any(other == plain for _, other in passes)):
                 continue
-            options = foreach if rows == wanted[0][0] else foreach[:1]  # the smaller one fits where the other does
+            options = foreach if rows == wanted[0][0] else foreach[:1]  # the smallest fits where others do
             for one in options:
-                spent, update = _timed(rehearsal, rows, replace(plain, foreach=one), device)
+                try:
+                    spent, update = _timed(rehearsal, rows, replace(plain, foreach=one), device)
+                except torch.OutOfMemoryError:  # others hold what the budget says is there
+                    log.warning("no memory was left to time a step of %d rows", rows)
+                    spent = update = math.inf
                 passes[rows, plain] = min(spent, passes.get((rows, plain), spent))
                 updates[one] = min(update, updates.get(one, update))
     for rows, plain in wanted:
@@ -68,12 +76,12 @@ def counted_costs(predictor: Predictor, points: Sequence[Point]) -> Costs:
         speed = FLOPS_PER_S * (2 if variant.precision != "fp32" and _has_bf16() else 1)
         work = known.flops_per_row * rows / speed + known.moved_bytes_per_row * rows / BYTES_PER_S
         passes[rows, variant] = work + known.operators_count * CALL_S
-    return Costs(passes, {True: 0.0, False: CALL_S})
+    return Costs(passes, {None: 0.0, True: CALL_S, False: 2 * CALL_S})
 
 
 def _plain(rows: int, variant: Variant) -> Point:
     """A pass is the same whatever the optimizer does, and however many follow."""
-    return rows, replace(variant, accumulation=1, foreach=True)
+    return rows, replace(variant, accumulation=1, foreach=None)
 
 
 def _timed(rehearsal: Rehearsal, rows: int, variant: Variant, device: torch.device) -> tuple[float, float]:

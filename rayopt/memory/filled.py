@@ -10,37 +10,47 @@ import torch
 
 from rayopt.memory.settings import budget_bytes
 from rayopt.memory.steps import steps_of
-from rayopt.memory.work import answer
+from rayopt.memory.work import Workers, answer
 from rayopt.models.torch_model import from_artifact
 from rayopt.plugins import importable
 from rayopt.records import digest
 from rayopt.runs.files import write_json
 from rayopt.training.loop import Work
+from rayopt.training.seat import best_device
 from rayopt.training.settings import TrainSettings
 
 FILE = "memory.json"
 
 
 def filled(
-    work: Work, folder: Path, place: str = "memory.budget", workers: int = 1, device: torch.device | None = None
+    work: Work,
+    folder: Path,
+    place: str = "memory.budget",
+    workers: int = 1,
+    device: torch.device | None = None,
+    sharding: str = "ddp",
 ) -> tuple[TrainSettings, dict[str, Any] | None]:
     """The settings of a work with the answer to its memory budget filled in, and what explains the answer.
 
     The same settings and None where it has no budget. What was planned lies in `folder` and is taken from there when
-    the same training goes on: timings differ from run to run, a training's settings must not. Raises InputError at
-    `place` where nothing fits.
+    the same training goes on: timings differ from run to run, a training's settings must not. device: where the
+    training computes, the first GPU where nothing is said and torch sees one. Raises InputError at `place` where
+    nothing fits.
     """
     settings = work.settings
     if settings.memory is None:
         return settings, None
-    id = digest([settings.model_dump(mode="json"), work.artifact.sha256, work.rows.count, work.seed, workers])
+    device = device or best_device()
+    there = [workers, sharding, device.type]
+    id = digest([settings.model_dump(mode="json"), work.artifact.sha256, work.rows.count, work.seed, *there])
     path = folder / FILE
     kept = _read(path, id)
     if kept is None:
         with importable(work.source.folder):
             module = from_artifact(work.artifact, work.source, work.seed)
-            steps = steps_of(module, work.objective, work.rows, settings, device or torch.device("cpu"))
-            found = answer(steps, budget_bytes(settings.memory.budget, place), place, workers)
+            steps = steps_of(module, work.objective, work.rows, settings, device)
+            budget = budget_bytes(settings.memory.budget, place)
+            found = answer(steps, budget, place, Workers(workers, sharding))
         kept = {"id": id, "settings": found.settings(settings).model_dump(mode="json"), "answer": found.summary}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, kept)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rayopt.errors import input_error
 from rayopt.memory.clock import Costs, counted_costs, measured_costs
 from rayopt.memory.predict import LEAST_ROWS, Predictor
-from rayopt.memory.rehearsal import Variant
+from rayopt.memory.rehearsal import Foreach, Variant
 from rayopt.training.precision import PLAIN, Numerics
 
 SLACK_BYTES = 64  # numbers that operators over lists make tensors of
@@ -23,7 +24,7 @@ class Space:
     rows: int
     numerics: tuple[Numerics, ...] = (PLAIN,)
     checkpointing: tuple[bool, ...] = (False, True)
-    foreach: tuple[bool, ...] = (True, False)
+    foreach: tuple[Foreach, ...] = (True, False, None)  # those that take most first
     micro_batch: int | None = None  # asked for: not to be chosen
 
 
@@ -53,21 +54,16 @@ def find_plan(
     budget_bytes: int,
     place: str,
     limit_s: float | None = 20.0,
-    extra_bytes: int = 0,
 ) -> Plan:
     """The cheapest candidate that fits; raises InputError at `place` with the floor where none does.
 
-    limit_s: how long candidates may be timed; None only counts their work. extra_bytes: what a step takes besides, such
-    as the buckets in which gradients are exchanged.
+    limit_s: how long candidates may be timed; None only counts their work.
     """
-    fitting = list(_fitting(predictor, space, budget_bytes - extra_bytes - SLACK_BYTES))
+    fitting = list(_fitting(predictor, space, budget_bytes - SLACK_BYTES))
     while fitting:
-        costs = _costs(predictor, fitting, limit_s)
-        ranked = sorted(
-            (replace(one, step_s=costs.step_s(one.micro_batch, one.variant)) for one in fitting), key=_order
-        )
+        ranked = _ranked(predictor, fitting, limit_s)
         chosen = _simplest(ranked)
-        confirmed = predictor.confirmed_bytes(chosen.micro_batch, chosen.variant) + extra_bytes
+        confirmed = predictor.confirmed_bytes(chosen.micro_batch, chosen.variant)
         if confirmed <= budget_bytes - SLACK_BYTES:
             chosen = replace(chosen, predicted_bytes=confirmed)
             return Plan(chosen, budget_bytes, tuple(ranked), limit_s is not None)
@@ -75,7 +71,7 @@ def find_plan(
     floor = _floor(predictor, space)
     raise input_error(
         place,
-        *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + extra_bytes + SLACK_BYTES)),
+        *_too_small(budget_bytes, replace(floor, predicted_bytes=floor.predicted_bytes + SLACK_BYTES)),
     )
 
 
@@ -83,13 +79,14 @@ def _fitting(predictor: Predictor, space: Space, budget_bytes: int) -> Iterator[
     """Micro-batches by halves of the rows, each with every variant that fits and may be the cheapest.
 
     Computing activations again only costs where they fit as they are. What fits with lists of parameters fits one by
-    one, so that is not traced for itself: the bytes are then an upper bound.
+    one and in one kernel, so these are not traced for themselves: the bytes are then an upper bound.
     """
     for numerics, count in itertools.product(space.numerics, _counts(space)):
         micro = -(-space.rows // count)
         for checkpointing in sorted(space.checkpointing):
-            foreach = sorted(space.foreach, reverse=True)
-            variants = [Variant(count, checkpointing, numerics.precision, one, numerics.layout) for one in foreach]
+            variants = [
+                Variant(count, checkpointing, numerics.precision, one, numerics.layout) for one in space.foreach
+            ]
             sizes = [predictor.peak_bytes(micro, variants[0])]
             if sizes[0] > budget_bytes:
                 variants, sizes = variants[1:], [predictor.peak_bytes(micro, one) for one in variants[1:]]
@@ -130,6 +127,17 @@ def _counts(space: Space) -> list[int]:
     while -(-space.rows // (2 * counts[-1])) >= LEAST_ROWS:
         counts.append(2 * counts[-1])
     return counts
+
+
+def _ranked(predictor: Predictor, fitting: list[Candidate], limit_s: float | None) -> list[Candidate]:
+    """The cheapest first, without what ran out of memory; by their work alone where all of it did."""
+    for limit in (limit_s, None):
+        costs = _costs(predictor, fitting, limit)
+        known = [replace(one, step_s=costs.step_s(one.micro_batch, one.variant)) for one in fitting]
+        ranked = sorted((one for one in known if one.step_s < math.inf), key=_order)
+        if ranked:
+            break
+    return ranked
 
 
 def _costs(predictor: Predictor, fitting: list[Candidate], limit_s: float | None) -> Costs:

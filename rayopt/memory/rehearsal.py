@@ -14,6 +14,7 @@ from rayopt.memory.allocator import peak_bytes
 from rayopt.training.settings import Layout, Precision
 
 Step = Callable[[], object]
+Foreach = bool | None
 Watch = Callable[[nn.Module, torch.optim.Optimizer], None]
 STEPS = 2  # the optimizer's state is there from the second on
 
@@ -21,12 +22,13 @@ STEPS = 2  # the optimizer's state is there from the second on
 @dataclass(frozen=True)
 class Variant:
     """How a step is taken: micro-batches whose gradients are summed, activations computed again in the backward pass,
-    precision and layout, and whether the optimizer goes over lists of parameters (faster) or one by one (smaller)."""
+    precision and layout, and whether the optimizer goes over lists of parameters (larger) or one by one. None leaves
+    that to the step engine: on a CPU one kernel for all, faster than either and no larger, where there is one."""
 
     accumulation: int = 1
     checkpointing: bool = False
     precision: Precision = "fp32"
-    foreach: bool = True
+    foreach: Foreach = None
     layout: Layout = "contiguous"
 
     @property

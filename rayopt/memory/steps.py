@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from rayopt.memory.rehearsal import Step, Variant, Watch
 from rayopt.training.engine import Means, StepEngine
+from rayopt.training.learner import Learner
 from rayopt.training.precision import Numerics
 from rayopt.training.settings import TrainSettings
 from rayopt.training.source import Source
@@ -21,12 +23,16 @@ MODEL, OBJECTIVE = "model", "objective"
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """A training's model and objective as one module, its settings, and some rows: x, y and their numbers."""
+    """A training's model and objective as one module, its settings, and some rows: x, y and their numbers.
+
+    wrap: makes the learner what a worker of several has.
+    """
 
     module: nn.ModuleDict
     settings: TrainSettings
     examples: tuple[Tensor, Tensor, Tensor]
     device: torch.device
+    wrap: Callable[[Learner], nn.Module] = lambda learner: learner
 
     @property
     def row_bytes(self) -> int:
@@ -41,7 +47,7 @@ class TrainingSteps:
             module.get_submodule(OBJECTIVE),
             settings_with(self.settings, variant, None),
             STEPS,
-            Means(numerics, self.device),
+            Means(numerics, self.device, self.wrap),
         )
         watch(engine._learner, engine.optimizer)
         share = 1 / variant.accumulation
@@ -52,7 +58,7 @@ class TrainingSteps:
                 at = torch.arange(rows) % len(self.examples[0])
                 x, y, numbers = (one[at] for one in self.examples)
                 if self.device.type != "cpu":
-                    x, y = x.to(self.device), y.to(self.device)
+                    x, y, numbers = (one.to(self.device) for one in (x, y, numbers))
                 parts.append((numerics.laid_out(x), y, numbers, share))
                 del x, y, numbers, at
             engine.step(parts)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
+
+from rayopt.errors import InputError
+from rayopt.memory.buckets import Bucketed
 from rayopt.memory.plan import Candidate, Plan, Space, find_plan
 from rayopt.memory.predict import Predictor
-from rayopt.memory.rehearsal import Variant, measured_bytes
+from rayopt.memory.rehearsal import Foreach, Variant, measured_bytes
 from rayopt.memory.snapshot import Snapshot, snapshot
 from rayopt.memory.steps import MODEL, TrainingSteps, settings_with
 from rayopt.training.engine import Means, StepEngine
@@ -15,7 +19,24 @@ from rayopt.training.precision import CLOSE, Numerics, candidates, probe
 from rayopt.training.settings import TrainSettings
 
 LIMIT_S = 20.0
+WHOLE = "the plan is of workers that hold the whole model: what `sharding: fsdp` saves is not counted"
 PROBED_ROWS = 16
+NAMED = ("sgd", "adamw")  # optimizers that are asked how to update
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many train together, and whether each holds all of the model (`ddp`) or a part of it (`fsdp`)."""
+
+    count: int = 1
+    sharding: str = "ddp"
+
+    @property
+    def is_split(self) -> bool:
+        return self.count > 1 and self.sharding == "fsdp"
+
+
+ONE = Workers()
 
 
 @dataclass(frozen=True)
@@ -56,18 +77,28 @@ class Answer:
 
 
 def answer(
-    steps: TrainingSteps, budget_bytes: int, place: str, workers: int = 1, verify: bool = False, timed: bool = True
+    steps: TrainingSteps,
+    budget_bytes: int,
+    place: str,
+    workers: Workers = ONE,
+    verify: bool = False,
+    timed: bool = True,
 ) -> Answer:
     """Plans a training's step within a budget for each worker; raises InputError at `place` where nothing fits."""
-    settings = steps.settings
-    rows = -(-settings.batch_size // workers)
+    rows = -(-steps.settings.batch_size // workers.count)
+    warnings, taken = [], None
+    if workers.is_split:
+        warnings.append(WHOLE)
+    elif workers.count > 1:
+        steps = replace(steps, wrap=Bucketed)
     predictor = Predictor(steps, steps.device)
-    extra = gradient_bytes(steps) if workers > 1 else 0
     space = space_of(steps, rows)
-    plan = find_plan(predictor, space, budget_bytes, place, LIMIT_S if timed else None, extra)
+    try:
+        plan = find_plan(predictor, space, budget_bytes, place, LIMIT_S if timed else None)
+    except InputError as error:
+        raise _with_note(error, WHOLE) if workers.is_split else error from error
     chosen = plan.chosen
     known = predictor.known(chosen.variant)
-    warnings, taken = [], None
     if known.untraceable:
         told_why = f"the step cannot be traced ({known.untraceable})"
         warnings.append(f"{told_why}: its memory is predicted from two small batches that were really run")
@@ -75,7 +106,7 @@ def answer(
         taken = snapshot(predictor.trace(chosen.micro_batch, chosen.variant))
     truth = None
     if verify:
-        truth = measured_bytes(steps, chosen.micro_batch, chosen.variant, steps.device) + extra
+        truth = measured_bytes(steps, chosen.micro_batch, chosen.variant, steps.device)
         if truth > budget_bytes:
             warnings.append(f"the step took {truth:,} bytes, more than the budget")
     return Answer(plan, rows, taken, truth, tuple(warnings))
@@ -89,9 +120,20 @@ def space_of(steps: TrainingSteps, rows: int) -> Space:
         rows,
         tuple(_allowed(steps, among)),
         (True,) if settings.activation_checkpointing else (False, True),
-        (True, False) if settings.optimizer.foreach is None else (settings.optimizer.foreach,),
+        _updates(settings, steps.device),
         settings.micro_batch if settings.micro_batch and settings.micro_batch < rows else None,
     )
+
+
+def _updates(settings: TrainSettings, device: torch.device) -> tuple[Foreach, ...]:
+    """Ways to update parameters, those that take most first; an optimizer of somebody's own has but its own.
+
+    On a GPU the engine leaves it to torch, which then takes lists of parameters.
+    """
+    asked = settings.optimizer.foreach
+    if asked is not None or settings.optimizer.use not in NAMED:
+        return (asked,)
+    return (True, False, None) if device.type == "cpu" else (True, False)
 
 
 def _allowed(steps: TrainingSteps, among: list[Numerics]) -> list[Numerics]:
@@ -110,9 +152,8 @@ def _allowed(steps: TrainingSteps, among: list[Numerics]) -> list[Numerics]:
     return [among[0], *(one.numerics for one in measured[1:] if one.off <= CLOSE)]
 
 
-def gradient_bytes(steps: TrainingSteps) -> int:
-    """What workers exchange: DDP keeps a copy of all gradients in buckets."""
-    return sum(one.numel() * one.element_size() for one in steps.module.parameters() if one.requires_grad)
+def _with_note(error: InputError, note: str) -> InputError:
+    return InputError([replace(one, problem=f"{one.problem}; {note}") for one in error.faults])
 
 
 def told(one: Candidate) -> dict[str, Any]:

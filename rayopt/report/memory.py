@@ -55,7 +55,7 @@ def words(plan: Json) -> str:
     parts = [f"all {rows} rows at once" if count == 1 else f"{count} micro-batches of {rows} rows"]
     parts.append(plan["precision"] + (" channels last" if plan.get("layout") == "channels_last" else ""))
     parts += ["activations computed again"] if plan["activation_checkpointing"] else []
-    parts += [] if plan["foreach"] else ["parameters one by one"]
+    parts += {True: ["lists of parameters"], False: ["parameters one by one"], None: []}[plan["foreach"]]
     return ", ".join(parts)
 
 

@@ -49,10 +49,10 @@ def decoupled(
     stands in for a label that is missing.
     """
     classes = torch.where(targets == MISSING, teacher.argmax(dim=1), targets)
-    is_target = F.one_hot(classes, student.shape[1]).bool()
     log_student, log_teacher = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
-    binary = _divergence(_against_others(log_student, is_target), _against_others(log_teacher, is_target))
-    among = _divergence(*(_among_others(one, is_target) for one in (log_student, log_teacher)))
+    own, rest = classes[:, None], _other_classes(classes, student.shape[1])
+    binary = _divergence(*(_against_others(one, own, rest) for one in (log_student, log_teacher)))
+    among = _divergence(*(F.log_softmax(one.gather(1, rest), dim=1) for one in (log_student, log_teacher)))
     return (target * binary + others * among).mean() * temperature**2
 
 
@@ -97,16 +97,15 @@ def _divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
     return (shares * (log_teacher - log_student)).where(shares > 0, 0.0).sum(dim=1)
 
 
-def _against_others(log_shares: Tensor, is_target: Tensor) -> Tensor:
+def _other_classes(classes: Tensor, count: int) -> Tensor:
+    """`(rows, count - 1)`: for each row the classes besides its own."""
+    numbers = torch.arange(count - 1, device=classes.device)
+    return numbers + (numbers >= classes[:, None])
+
+
+def _against_others(log_shares: Tensor, own: Tensor, rest: Tensor) -> Tensor:
     """`(rows, 2)`: the target's class, and all others together."""
-    target = log_shares[is_target]
-    return torch.stack([target, log_shares.masked_fill(is_target, -torch.inf).logsumexp(dim=1)], dim=1)
-
-
-def _among_others(log_shares: Tensor, is_target: Tensor) -> Tensor:
-    """`(rows, classes - 1)`: the shares of the other classes among themselves."""
-    others = log_shares[~is_target].reshape(len(log_shares), -1)
-    return F.log_softmax(others, dim=1)
+    return torch.cat([log_shares.gather(1, own), log_shares.gather(1, rest).logsumexp(dim=1, keepdim=True)], dim=1)
 
 
 def _standardize(logits: Tensor) -> Tensor:

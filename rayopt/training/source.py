@@ -49,13 +49,13 @@ class Arrays:
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:
-        return _seen(self.x), _seen(self.y)
+        return seen(self.x), seen(self.y)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"x": self.x, "y": self.y}
 
 
-def _seen(array: Array) -> Tensor:
+def seen(array: Array) -> Tensor:
     """The same memory as a tensor that nobody writes to: the workers of a machine share what Ray holds for them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, that it might be written to

@@ -11,12 +11,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from rayopt.errors import StepError
 from rayopt.models.settings import ModelSource
 from rayopt.records import Artifact, digest
 from rayopt.training.layers import heard
 from rayopt.training.seat import best_device
+from rayopt.training.source import seen
 
 Array = np.ndarray[Any, Any]
 OUTPUTS = "outputs"
@@ -75,6 +77,13 @@ class Stored:
             raise StepError(f"{self.path} is not there: let RAYOPT_CACHE name a folder that all machines see")
         return self.content
 
+    @cached_property
+    def tensor(self) -> Tensor:
+        """The same memory as a tensor that nobody writes to. It has its data even where it is first asked for by a
+        step that is traced without any."""
+        with _disable_current_modes():
+            return seen(self.array)
+
     def __len__(self) -> int:
         return len(self.array)
 
@@ -102,10 +111,8 @@ class Answers:
 
     def at(self, rows: Tensor, name: str = OUTPUTS) -> Tensor:
         """The answers to rows by their numbers, where the numbers are."""
-        numbers = rows.cpu().numpy()
-        if self.period is not None:
-            numbers = numbers % self.period
-        return torch.from_numpy(self.stored[name].array[numbers]).to(rows.device)
+        numbers = rows.cpu() if self.period is None else rows.cpu() % self.period
+        return self.stored[name].tensor.index_select(0, numbers).to(rows.device)
 
 
 def merge(parts: Iterable[tuple[slice, Mapping[str, Array]]], rows: int, folder: Path) -> dict[str, Path]:

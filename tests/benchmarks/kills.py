@@ -1,14 +1,17 @@
 """A training of two workers, killed with SIGKILL at random steps: a worker, the controller, or the driver.
 
-    kills.py [KILLS] [SEED]
+    kills.py [KILLS] [--seed N] [--precision bf16 fp16] [--short]
 
-bf16, accumulation, clipping and an average of the weights are on. Shows for each kill at which step it came, from which
-the training went on, and how many steps were computed again; and for each training whether its weights are to the bit
-those of the one that nobody disturbed. Prints a transcript and a line of JSON; exits with 1 if any of this is not so.
+Accumulation, clipping and an average of the weights are on; trainings take turns in bf16 and in float16, whose loss is
+scaled. `driver at once`: the next driver starts while workers of the killed one may still be at work and write.
+Shows for each kill at which step it came, from which the training went on, and how many steps were computed again; and
+for each training whether its weights are to the bit those of the one that nobody disturbed. Goes on until as many kills
+were made as were asked for. Prints a transcript and a line of JSON; exits with 1 if any of this is not so.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import logging
@@ -30,6 +33,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # for `tests`
 
+import figures
+
 from rayopt.onray.train import RayTrain
 from rayopt.training.learner import TaskObjective
 from rayopt.training.loop import Trained, Work
@@ -39,11 +44,14 @@ KILLS, SEED = 20, 2026
 EACH = 4  # kills of one training
 EVERY, EPOCHS, ROWS, PARTS = 15, 6, 1300, 2  # steps from checkpoint to checkpoint; PARTS: micro-batches of a step
 VICTIMS = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController"}
-WAIT_S = 300
+ORDER = ("worker", "controller", "driver", "driver at once")
+PRECISIONS = ("bf16", "fp16")
+WAIT_S, FIND_S = 300, 30
+MOST = 3  # times as many trainings as the kills need, where some end before their kill
 
 
 class Noting(TaskObjective):
-    """Writes a dot into `path` for each micro-batch of the first worker."""
+    """Writes a dot for each micro-batch of the first worker, into the newest file below `path` of its process."""
 
     def __init__(self, path: str) -> None:
         super().__init__(0.1)
@@ -51,34 +59,36 @@ class Noting(TaskObjective):
 
     def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         if dist.get_rank() == 0:
-            with Path(self._path).open("a") as file:
+            with max(Path(self._path).glob(f"*-{os.getpid()}")).open("a") as file:
                 file.write(".")
         return super().forward(outputs, targets, rows)
 
 
 @dataclass(frozen=True)
 class Noted(Work):
-    """Notes as well from which step it starts."""
+    """Begins a file, and notes there from which step it starts."""
 
     def run(self, seat: Any) -> Trained:
         if seat.rank == 0:
             steps = sorted(int(path.name.removeprefix("step-")) for path in seat.folder.glob("step-*"))
-            with (seat.folder / "lives").open("a") as file:
-                file.write(f"\n{steps[-1] if steps else 0} ")
+            place = seat.folder / "lives" / f"{time.time_ns()}-{os.getpid()}"
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(f"{steps[-1] if steps else 0} ")
         return super().run(seat)
 
 
-def work(folder: Path) -> Noted:
+def work(folder: Path, precision: str) -> Noted:
     plain = training(epochs=EPOCHS, every=EVERY, rows=ROWS, width=16)
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     objective: nn.Module = Noting(str(folder / "lives"))
-    return Noted(**{**fields, "objective": objective})
+    settings = plain.settings.model_copy(update={"precision": precision})
+    return Noted(**{**fields, "objective": objective, "settings": settings})
 
 
-def drive(address: str, folder: Path) -> None:
+def drive(address: str, folder: Path, precision: str) -> None:
     """What the driver does, whoever has driven before."""
     host = RayTrain(address)
-    trained = host.run(work(folder), 2, folder, lambda metrics: None)
+    trained = host.run(work(folder, precision), 2, folder, lambda metrics: None)
     host.close()
     (folder / "end.json").write_text(json.dumps({"sha256": trained.artifact.sha256, "steps": trained.steps}))
 
@@ -89,17 +99,17 @@ class Running:
 
     folder: Path
     address: str
+    precision: str
 
     def start(self) -> None:
-        command = [sys.executable, "-W", "ignore", __file__, "--drive", self.address, str(self.folder)]
+        command = [sys.executable, "-W", "ignore", __file__, "--drive", self.address, str(self.folder), self.precision]
         self.driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("a"))
 
     def lives(self) -> list[tuple[int, int]]:
         """For each start of the workers, the step that they went on from, and the one that they have reached."""
-        path = self.folder / "lives"
         found = []
-        for line in (path.read_text() if path.exists() else "").split("\n")[1:]:
-            start, _, dots = line.partition(" ")
+        for path in sorted((self.folder / "lives").glob("*")):
+            start, _, dots = path.read_text().partition(" ")
             if start:
                 found.append((int(start), int(start) + len(dots) // PARTS))
         return found
@@ -119,19 +129,26 @@ class Running:
         )
 
     def kill(self, victim: str, chance: random.Random) -> int | None:
-        """Kills one of the training's own processes, and gives its id."""
-        if victim == "driver":
-            self.driver.kill()
-            self.driver.wait()
-            psutil.wait_procs([one for name in VICTIMS.values() for one in of_ray(name)], timeout=60)
+        """Kills one of the training's own processes, and gives its id; None where the training ended before it."""
+        if victim.startswith("driver"):
+            if self.driver.poll() is not None:
+                return None
+            killed = self.driver
+            killed.kill()
+            killed.wait()
+            if victim == "driver":
+                psutil.wait_procs([one for name in VICTIMS.values() for one in of_ray(name)], timeout=60)
             self.start()
-            return self.driver.pid
-        found = of_ray(VICTIMS[victim])
-        if not found:
-            return None
-        one = chance.choice(found)
-        os.kill(one.pid, signal.SIGKILL)
-        return one.pid
+            return killed.pid
+        until = time.monotonic() + FIND_S
+        while self.driver.poll() is None and time.monotonic() < until:
+            found = of_ray(VICTIMS[victim])
+            if found:
+                one = chance.choice(found)
+                os.kill(one.pid, signal.SIGKILL)
+                return one.pid
+            time.sleep(0.05)
+        return None
 
 
 def of_ray(name: str) -> list[psutil.Process]:
@@ -146,11 +163,13 @@ def of_ray(name: str) -> list[psutil.Process]:
     return found
 
 
-def disturbed(folder: Path, address: str, victims: list[str], chance: random.Random, steps: int) -> dict[str, Any]:
-    """One training to its end, with a kill at a random step of each of as many parts as there are victims."""
-    running = Running(folder, address)
+def disturbed(running: Running, victims: list[str], chance: random.Random, steps: int) -> dict[str, Any]:
+    """One training to its end, with a kill at a random step of each of as many parts as there are victims.
+
+    What is left of the victims, where the training ended before them, is `spared`.
+    """
     running.start()
-    kills = []
+    kills: list[dict[str, Any]] = []
     for number, victim in enumerate(victims):
         at = int(steps * (number + chance.random()) / len(victims))
         if not running.reach(max(1, at)):
@@ -158,58 +177,89 @@ def disturbed(folder: Path, address: str, victims: list[str], chance: random.Ran
         before = running.lives()
         pid = running.kill(victim, chance)
         if pid is None:
-            continue
-        kills.append({"victim": victim, "pid": pid, "life": len(before) - 1, "wanted": at})
+            break
+        kills.append({"victim": victim, "pid": pid, "life": len(before) - 1, "wanted": at, "at": before[-1][1]})
     code = running.driver.wait(timeout=WAIT_S)
     if code:
-        raise SystemExit((folder / "log").read_text())
+        raise SystemExit((running.folder / "log").read_text())
     lives = running.lives()
     for kill in kills:
-        reached, again = lives[kill["life"]][1], lives[kill["life"] + 1][0]
-        kill.update(at=reached, went_on_from=again, again=max(0, reached - again))
-    return {"kills": kills, "lives": lives, **json.loads((folder / "end.json").read_text())}
+        if kill["victim"] != "driver at once":  # whose workers may go on for a while, and that is no work that is lost
+            kill["at"] = lives[kill["life"]][1]
+        again = lives[kill["life"] + 1][0] if kill["life"] + 1 < len(lives) else steps
+        kill.update(went_on_from=again, again=max(0, kill["at"] - again))
+    end = json.loads((running.folder / "end.json").read_text())
+    return {"precision": running.precision, "kills": kills, "spared": victims[len(kills) :], "lives": lives, **end}
+
+
+def show(number: int, result: dict[str, Any]) -> None:
+    for kill in result["kills"]:
+        print(
+            f"training {number}: killed the {kill['victim']:14} ({kill['pid']}) at step {kill['at']:3}, "
+            f"went on from {kill['went_on_from']:3}, {kill['again']:2} steps again"
+        )
+    same = "THE SAME" if result["same"] else "DIFFERENT"
+    print(f"training {number}, {result['precision']}: weights {same}", flush=True)
+
+
+def trainings(place: Path, address: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Disturbed trainings until all victims were killed; raises SystemExit where that does not come."""
+    chance = random.Random(asked.seed)
+    left = [ORDER[number % len(ORDER)] for number in range(asked.kills)]
+    chance.shuffle(left)
+    whole: dict[str, dict[str, Any]] = {}
+    results: list[dict[str, Any]] = []
+    while left and len(results) < MOST * -(-asked.kills // EACH):
+        precision = asked.precision[len(results) % len(asked.precision)]
+        if precision not in whole:
+            whole[precision] = disturbed(_fresh(place, precision, address, precision), [], chance, 0)
+            told = f"{whole[precision]['steps']} steps, a checkpoint every {EVERY}"
+            print(f"undisturbed, {precision}: {told}; weights {whole[precision]['sha256'][:12]}", flush=True)
+        running = _fresh(place, str(len(results)), address, precision)
+        result = disturbed(running, left[:EACH], chance, whole[precision]["steps"])
+        result["same"] = result["sha256"] == whole[precision]["sha256"]
+        left[:EACH] = result["spared"]
+        results.append(result)
+        show(len(results), result)
+    return results
+
+
+def _fresh(place: Path, name: str, address: str, precision: str) -> Running:
+    (place / name).mkdir()
+    return Running(place / name, address, precision)
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else KILLS
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else SEED
-    chance = random.Random(seed)
-    victims = [["worker", "controller", "driver"][number % 3] for number in range(count)]
-    chance.shuffle(victims)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kills", nargs="?", type=int, default=KILLS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--short", action="store_true", help="four kills in one training: whether it runs")
+    asked = parser.parse_args()
+    if asked.short:
+        asked.kills, asked.precision = EACH, asked.precision[-1:]
     ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
-    address = ray.get_runtime_context().gcs_address
-    results = []
     with tempfile.TemporaryDirectory() as place:
-        folders = [Path(place) / str(number) for number in range(1 + -(-count // EACH))]
-        for folder in folders:
-            folder.mkdir()
-        whole = disturbed(folders[0], address, [], chance, 0)
-        steps = whole["steps"]
-        print(f"undisturbed: {steps} steps, a checkpoint every {EVERY}; weights {whole['sha256'][:12]}", flush=True)
-        for number, folder in enumerate(folders[1:]):
-            result = disturbed(folder, address, victims[number * EACH : (number + 1) * EACH], chance, steps)
-            result["same"] = result["sha256"] == whole["sha256"]
-            results.append(result)
-            for kill in result["kills"]:
-                print(
-                    f"training {number + 1}: killed the {kill['victim']:10} ({kill['pid']}) at step {kill['at']:3}, "
-                    f"went on from {kill['went_on_from']:3}, {kill['again']:2} steps again"
-                )
-            print(f"training {number + 1}: weights {'THE SAME' if result['same'] else 'DIFFERENT'}", flush=True)
+        results = trainings(Path(place), ray.get_runtime_context().gcs_address, asked)
     ray.shutdown()
     kills = [kill for result in results for kill in result["kills"]]
     same = sum(len(result["kills"]) for result in results if result["same"])
-    most = max(kill["again"] for kill in kills)
-    print(
-        f"{len(kills)} kills, after {same} of them the weights were the undisturbed run's; at most {most} steps again"
+    most = max((kill["again"] for kill in kills), default=0)
+    reached = figures.show(
+        [
+            figures.Figure("kills", len(kills), asked.kills),
+            figures.Figure("kills after which the weights were the undisturbed run's", same, asked.kills),
+            figures.Figure("most steps again", most, EVERY, is_limit=True),
+        ]
     )
-    print(json.dumps({"seed": seed, "every": EVERY, "load": os.getloadavg()[0], "trainings": results}))
-    if same < len(kills) or most > EVERY:
+    told = {"seed": asked.seed, "every": EVERY, "load": os.getloadavg()[0], "trainings": results, "figures": reached}
+    print(json.dumps(told))
+    if not all(one["reached"] for one in reached):
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--drive"]:
-        drive(sys.argv[2], Path(sys.argv[3]))
+        drive(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
     else:
         main()

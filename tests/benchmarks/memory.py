@@ -1,36 +1,51 @@
 """Predicted peaks beside the allocator's own, and plans beside the exhaustive best.
 
-    python tests/benchmarks/memory.py peaks    # 48 configurations: model x batch x optimizer x accumulation x ...
-    python tests/benchmarks/memory.py plans    # 40 pairs of model and budget: does the plan fit, what does it cost
-    python tests/benchmarks/memory.py warm     # seconds of a prediction, the second time
+    python tests/benchmarks/memory.py [peaks] [plans] [warm] [--short]
 
-The networks here are not those of the tests, which the predictions were developed on.
+`peaks`: 50 configurations: model x batch x optimizer x accumulation x checkpointing x precision x layout x update.
+`plans`: 40 pairs of model and budget: does the plan fit, and what does it cost? Every way to take the step, whatever
+the planner would think of it, is really taken; the allocator says what fits a budget, whole steps of all ways take
+turns on the clock, and the plan is held against the cheapest that fits. `warm`: seconds of a prediction, the second
+time. The networks here are not those of the tests, which the predictions were developed on. Prints tables, what was
+reached of what was asked for, and a line of JSON.
 """
 
 from __future__ import annotations
 
+import argparse
+import copy
 import itertools
+import json
+import math
+import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from figures import Figure, show
 from torch import Tensor, nn
 
 from rayopt.errors import InputError
-from rayopt.memory.clock import measured_costs
 from rayopt.memory.plan import Space, find_plan
 from rayopt.memory.predict import Predictor
-from rayopt.memory.rehearsal import Variant, measured_bytes
+from rayopt.memory.rehearsal import Variant, measured_bytes, unwatched
 from rayopt.memory.steps import TrainingSteps, steps_of
+from rayopt.memory.work import told
 from rayopt.models.zoo import resnet
 from rayopt.training.learner import TaskObjective
-from rayopt.training.settings import TrainSettings
+from rayopt.training.precision import PLAIN, Numerics
+from rayopt.training.settings import Layout, TrainSettings
 from rayopt.training.source import Arrays
 
 CPU = torch.device("cpu")
+ROWS = 96  # of a step that is planned
+ROUNDS = 5  # of all ways on the clock
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)  # of the way from the smallest to the largest
+SPARE_BYTES = 4096
 ALLOWED = {"mlp": (-0.01, 0.01), "cnn": (-0.01, 0.01), "transformer": (-0.01, 0.01)}  # all others: [0, +10 %]
 
 
@@ -99,16 +114,17 @@ def training(name: str, optimizer: str) -> TrainingSteps:
     return steps_of(build(), TaskObjective(), data, TrainSettings(optimizer={"use": optimizer}), CPU)
 
 
-def peaks(count: int = 50) -> None:
+def peaks(short: bool) -> tuple[dict[str, Any], list[Figure]]:
     """Peaks for configurations drawn with a fixed seed, as many of each model."""
-    chooser, off = random.Random(0), 0
+    chooser, off, count = random.Random(0), 0, 5 if short else 50
     print("model        rows optimizer  acc again prec foreach    allocator      off")
     errors: dict[str, list[float]] = {name: [] for name in MODELS}
     for index in range(count):
         name = list(MODELS)[index % len(MODELS)]
         rows, optimizer = chooser.choice([8, 24, 50, 96, 150]), chooser.choice(["sgd", "adamw"])
         variant = Variant(
-            chooser.choice([1, 2, 4]), chooser.random() < 0.4, chooser.choice(["fp32", "bf16"]), chooser.random() < 0.5,
+            chooser.choice([1, 2, 4]), chooser.random() < 0.4, chooser.choice(["fp32", "bf16"]),
+            chooser.choice([True, False, None]),
             chooser.choice(["contiguous", "channels_last"]) if name not in ("mlp", "transformer") else "contiguous",
         )  # fmt: skip
         steps = training(name, optimizer)
@@ -124,53 +140,117 @@ def peaks(count: int = 50) -> None:
         )  # fmt: skip
     for name, found in errors.items():
         print(f"{name}: {min(found):+.4%} to {max(found):+.4%}, n={len(found)}")
-    print(f"{off} of {count} outside of what was asked for")
+    figures = [
+        Figure("configurations", count, 45),
+        Figure("predictions outside of their bounds", off, 0, is_limit=True),
+    ]
+    return errors, figures
 
 
-def plans(rows: int = 96) -> None:
-    """Budgets from just above the floor to more than enough; costs of the plan and of all that fit, in turns."""
-    shares, worst, broken, count = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0), [], 0, 0
-    for name in MODELS:
+@dataclass(frozen=True)
+class Way:
+    """A way to take the step, with the allocator's bytes and a whole step's seconds, measured."""
+
+    micro_batch: int
+    variant: Variant
+    taken_bytes: int
+    step_s: float
+
+
+def plans(short: bool) -> tuple[dict[str, Any], list[Figure]]:
+    """Budgets from just above the smallest way to more than enough for all."""
+    found = []
+    for name in list(MODELS)[: 1 if short else None]:
         steps = training(name, "adamw")
+        ways = every_way(steps, name, 1 if short else ROUNDS)
+        floor, most = min(one.taken_bytes for one in ways), max(one.taken_bytes for one in ways)
         predictor = Predictor(steps, CPU)
-        floor = min(
-            predictor.peak_bytes(3, Variant(rows // 3, again, foreach=one))
-            for again in (False, True)
-            for one in (False, True)
-        )
-        most = predictor.peak_bytes(rows, Variant())
-        for share in shares:
-            budget = int(floor + share * (most - floor)) + 4096
-            try:
-                plan = find_plan(predictor, Space(rows), budget, "budget")
-            except InputError as error:
-                print(name, f"{budget:,}", error)
-                continue
-            chosen = plan.chosen
-            truth = measured_bytes(steps, chosen.micro_batch, chosen.variant, CPU)
-            everything = [(one.micro_batch, one.variant) for one in plan.fitting]
-            costs = measured_costs(steps, everything, CPU, 60)
-            best = min(costs.step_s(*one) for one in everything)
-            ratio = costs.step_s(chosen.micro_batch, chosen.variant) / best
-            worst.append(ratio)
-            broken += truth > budget
-            count += 1
-            print(f"{name:12}{budget:12,} {chosen.micro_batch:4} rows x {chosen.variant.accumulation:3} "
-                  f"{truth:12,} {ratio:6.3f}", flush=True)  # fmt: skip
-    print(f"{count} plans, {broken} over budget; cost to the best: median {statistics.median(worst):.3f}, "
-          f"largest {max(worst):.3f}, {sum(one > 1.15 for one in worst)} over 1.15")  # fmt: skip
+        print(f"{name}: {len(ways)} ways of {floor:,} to {most:,} bytes", flush=True)
+        for share in SHARES:
+            budget = int(floor + share * (most - floor)) + SPARE_BYTES
+            found.append({"model": name, "share": share, "budget_bytes": budget, **held(predictor, name, budget, ways)})
+            print(json.dumps(found[-1]), flush=True)
+    fit = [one["ratio"] for one in found if one["fits"]]
+    figures = [
+        Figure("plans that fit their budget", len(fit), len(found)),
+        Figure("pairs of model and budget", len(found), 40),
+        Figure("largest cost of a plan to the best way's", max(fit, default=math.inf), 1.15, is_limit=True),
+    ]
+    return {"plans": found, "median_ratio": statistics.median(fit) if fit else None}, figures
 
 
-def warm() -> None:
+def held(predictor: Predictor, name: str, budget: int, ways: list[Way]) -> dict[str, Any]:
+    """A plan beside what is known of every way; a budget that is refused although something fits does not fit."""
+    try:
+        chosen = find_plan(predictor, space(name), budget, "budget").chosen
+    except InputError as error:
+        return {"fits": False, "refused": str(error), "ratio": None}
+    own = next(one for one in ways if (one.micro_batch, one.variant) == (chosen.micro_batch, chosen.variant))
+    best = min((one for one in ways if one.taken_bytes <= budget), key=lambda one: one.step_s)
+    return {
+        "fits": own.taken_bytes <= budget, "plan": told(chosen), "taken_bytes": own.taken_bytes,
+        "predicted_bytes": chosen.predicted_bytes, "ratio": own.step_s / best.step_s,
+        "best": [best.micro_batch, str(best.variant)],
+    }  # fmt: skip
+
+
+def every_way(steps: TrainingSteps, name: str, rounds: int) -> list[Way]:
+    """All there is, taken: its bytes once, and its seconds as the least of rounds in which all take turns."""
+    among = space(name)
+    asked = [
+        (-(-ROWS // count), Variant(count, again, numerics.precision, update, numerics.layout))
+        for count in (1, 2, 4, 8, 16, 32)
+        for again in (False, True)
+        for numerics in among.numerics
+        for update in (True, False, None)
+    ]
+    sizes = [measured_bytes(steps, rows, variant, CPU) for rows, variant in asked]
+    running = [steps.open(copy.deepcopy(steps.module), rows, variant, unwatched) for rows, variant in asked]
+    for one in running:
+        one()
+    least = [math.inf] * len(asked)
+    for _ in range(rounds):
+        for number, one in enumerate(running):
+            start = time.process_time()  # one thread does everything, and others' work does not count
+            one()
+            least[number] = min(least[number], time.process_time() - start)
+    return [Way(*point, size, spent) for point, size, spent in zip(asked, sizes, least, strict=True)]
+
+
+def space(name: str) -> Space:
+    """What the plans choose among: float32, and bf16 in the layout that suits it."""
+    layout: Layout = "contiguous" if name in ("mlp", "transformer") else "channels_last"
+    return Space(ROWS, (PLAIN, Numerics("bf16", layout)))
+
+
+def warm(short: bool) -> tuple[dict[str, Any], list[Figure]]:
+    found = {}
     for name in MODELS:
         steps, spent = training(name, "adamw"), []
-        for _ in range(4):
+        for _ in range(2 if short else 4):
             start = time.perf_counter()
-            Predictor(steps, CPU).peak_bytes(96, Variant(2))
+            Predictor(steps, CPU).peak_bytes(ROWS, Variant(2))
             spent.append(time.perf_counter() - start)
-        print(f"{name:12} first {spent[0]:.2f} s, then {min(spent[1:]):.2f} to {max(spent[1:]):.2f} s")
+        found[name] = spent
+        print(f"{name:12} first {spent[0]:.2f} s, then {min(spent[1:]):.2f} to {max(spent[1:]):.2f} s", flush=True)
+    slowest = max(min(spent[1:]) for spent in found.values())
+    return found, [Figure("seconds of a prediction when warm, slowest model", slowest, 2.0, is_limit=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=["peaks", "plans", "warm"])
+    parser.add_argument("--short", action="store_true", help="fewer configurations and one model: whether it runs")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {"load": os.getloadavg()}
+    reached: list[Figure] = []
+    for part in given.parts:
+        results[part], figures = {"peaks": peaks, "plans": plans, "warm": warm}[part](given.short)
+        reached += figures
+    results["figures"] = show(reached)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    {"peaks": peaks, "plans": plans, "warm": warm}[sys.argv[1]]()
+    main()

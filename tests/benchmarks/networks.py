@@ -84,15 +84,18 @@ def perceptron() -> nn.Module:
     return nn.Sequential(nn.Flatten(), *mlp(28 * 28, 10, hidden=32))
 
 
-def mnist(part: str, labels: int | None = None, seed: int = 0) -> tuple[Array, Array]:
-    """4000 images to `train` on and 1000 to `test` on, always the same; all but so many labels of the former are -1."""
+def mnist(part: str, labels: int | None = None, seed: int = 0, only: bool = False) -> tuple[Array, Array]:
+    """4000 images to `train` on and 1000 to `test` on, always the same; all but so many labels of the former are -1.
+
+    only: the images with a label alone.
+    """
     x, y = mnist_data()
     order = np.random.default_rng(0).permutation(len(x))
     at = order[1000:] if part == "train" else order[:1000]
     x, y = (x[at] / 255).astype(np.float32).reshape(-1, 1, 28, 28), y[at].astype(np.int64)
     if labels is not None:
         y[np.random.default_rng(seed).permutation(len(y))[labels:]] = -1
-    return x, y
+    return (x[y >= 0], y[y >= 0]) if only else (x, y)
 
 
 def _block(inputs: int, outputs: int) -> nn.Module:

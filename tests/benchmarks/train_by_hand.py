@@ -27,9 +27,9 @@ from rayopt.data.sources import SETS
 from rayopt.models import zoo
 
 
-def network(name: str) -> nn.Module:
+def network(name: str, seed: int = 0) -> nn.Module:
     """`cnn`: two convolutions and two linear layers, 421,642 parameters; `mlp`: 26,506."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     if name == "mlp":
         return nn.Sequential(nn.Flatten(), zoo.mlp(784, 10, hidden=32))
     return nn.Sequential(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,12 @@ from rayopt.memory.plan import Space, find_plan
 from rayopt.memory.predict import Predictor
 from rayopt.memory.rehearsal import Variant, measured_bytes
 from rayopt.memory.settings import budget_bytes
+from rayopt.memory.steps import MODEL
+from rayopt.memory.work import answer, space_of
+from rayopt.training.engine import Means, StepEngine
+from rayopt.training.learner import TaskObjective
+from rayopt.training.precision import PLAIN
+from rayopt.training.settings import TrainSettings
 from tests.memory.networks import CPU, steps
 
 
@@ -53,8 +61,50 @@ def test_what_is_asked_for_is_not_planned(predictor: Predictor) -> None:
 
 
 def test_costs_add_up() -> None:
-    costs = Costs({(8, Variant()): 0.5}, {True: 0.1, False: 0.2})
+    costs = Costs({(8, Variant()): 0.5}, {True: 0.1, False: 0.2, None: 0.05})
     assert costs.step_s(8, Variant(4, foreach=False)) == pytest.approx(2.2)
+    assert costs.step_s(8, Variant(4)) == pytest.approx(2.05)
+
+
+def test_a_plan_updates_as_the_engine_does_by_itself_where_that_costs_least() -> None:
+    training = steps("mlp")
+    found = answer(training, 1 << 30, "budget", timed=False)
+    assert {one.variant.foreach for one in found.plan.fitting} == {True, False, None}
+    planned = found.settings(training.settings)
+    engine = StepEngine(training.module[MODEL], TaskObjective(), planned, 10, Means(PLAIN))
+    assert engine.optimizer.defaults["fused"] is True
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "device", "wanted"),
+    [
+        ({"use": "adamw"}, "cpu", (True, False, None)),
+        ({"use": "adamw"}, "cuda", (True, False)),
+        ({"use": "sgd", "foreach": True}, "cpu", (True,)),
+        ({"use": "torch.optim:Adagrad"}, "cpu", (None,)),
+    ],
+)
+def test_ways_to_update_are_those_that_are_open(
+    optimizer: dict[str, Any], device: str, wanted: tuple[bool | None, ...]
+) -> None:
+    training = replace(steps("mlp", TrainSettings(optimizer=optimizer, precision="fp32")), device=torch.device(device))
+    assert space_of(training, 64).foreach == wanted
+
+
+@pytest.mark.parametrize("least", [1, 32])
+def test_what_runs_out_of_memory_while_it_is_timed_is_not_planned(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = steps("mlp")
+    predictor = Predictor(training, CPU)
+
+    def timed(rehearsal: object, rows: int, variant: Variant, device: torch.device) -> tuple[float, float]:
+        if rows >= least:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.01, 0.001
+
+    monkeypatch.setattr("rayopt.memory.clock._timed", timed)
+    plan = find_plan(predictor, Space(64, checkpointing=(False,), foreach=(None,)), 1 << 30, "budget")
+    assert all(one.step_s < float("inf") for one in plan.fitting)
+    assert plan.chosen.micro_batch == (64 if least == 1 else 16)
 
 
 @pytest.mark.parametrize(("given", "wanted"), [("8GiB", 8 << 30), ("500MB", 500_000_000), (123, 123), ("1000", 1000)])
@@ -77,7 +127,7 @@ def test_the_memory_of_a_training_is_planned_once(tmp_path: Path) -> None:
     assert answer is not None
     assert settings.micro_batch is None or settings.micro_batch < given.settings.batch_size
     assert settings.precision != "auto"
-    assert (settings.optimizer.foreach is not None, settings.memory) == (True, given.settings.memory)
+    assert (settings.optimizer.foreach, settings.memory) == (answer["plan"]["foreach"], given.settings.memory)
     stamp = (tmp_path / FILE).read_bytes()
     assert filled(given, tmp_path) == (settings, answer)
     assert (tmp_path / FILE).read_bytes() == stamp

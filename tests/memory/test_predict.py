@@ -18,6 +18,7 @@ from tests.memory.networks import CPU, steps
 
 CASES = [
     ("mlp", 30, Variant()),
+    ("mlp", 12, Variant(foreach=True)),
     ("mlp", 100, Variant(3, True, "bf16", False)),
     ("resnet", 24, Variant(2)),
     ("resnet", 40, Variant(1, True, "bf16", True, "channels_last")),
