@@ -91,6 +91,8 @@ def optimize_bytes(
     chosen = names() if chosen is None else chosen
     with _quiet_collector():
         proto = onnx.load_model_from_string(content)
+        if any(graph.sparse_initializer for graph in _graphs(proto.graph)):
+            return content, {}  # onnx_ir would lose them
         model = ir.from_proto(upgrade.raised(proto, _opset(proto, chosen, limits.target_opset)))
         counts = run(model, chosen, limits)
         return (written(model) if any(counts.values()) else content), counts
@@ -98,19 +100,19 @@ def optimize_bytes(
 
 def _opset(proto: Any, chosen: Sequence[str], highest: int) -> int:
     """The opset that the passes need which could find something: a newer one than that has no use."""
-    present = {node.op_type for node in _nodes(proto.graph)}
+    present = {node.op_type for graph in _graphs(proto.graph) for node in graph.node}
     modules = [_module(name) for name in chosen]
     wanted = [one.opset for one in modules if not one.needs or not present.isdisjoint(one.needs)]
     return int(min(highest, max([OLDEST, *wanted])))
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def _graphs(graph: Any) -> Iterator[Any]:
     waiting = [graph]
     while waiting:
-        for node in waiting.pop().node:
-            yield node
-            for attribute in node.attribute:
-                waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+        one = waiting.pop()
+        yield one
+        for attribute in (attribute for node in one.node for attribute in node.attribute):
+            waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
 
 
 def _module(name: str) -> Any:
