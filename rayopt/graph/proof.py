@@ -15,7 +15,8 @@ import numpy as np
 from rayopt.errors import StepError
 from rayopt.graph import branches, chance
 from rayopt.graph.certificate import samples
-from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of, resized
+from rayopt.graph.edges import EMPTY, LOWEST, all_beside, edges, moderate
+from rayopt.graph.inputs import Array, Probe, assignments, emptied, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.verdicts import Refused
 
@@ -36,7 +37,10 @@ class Condition:
 
 
 class Reference:
-    """The original's outputs on probes that it takes; raises Refused where it does not run on any."""
+    """The original's outputs on probes that it takes; raises Refused where it does not run on any.
+
+    The edges of its inputs are added one by one (`probes_of_edges`, `add`): some take the whole process down.
+    """
 
     def __init__(
         self, model: Any, defaults: Mapping[str, Array], seed: int = 0, weights: frozenset[str] = frozenset()
@@ -48,8 +52,11 @@ class Reference:
             one for one in inputs_of(running, model, defaults, weights) if one.name not in self.original.drawn
         )
         self.probes: list[Probe] = []
+        self.edges: list[Probe] = []
+        self._edge_outputs: list[Outputs] = []
         self.outputs: list[Outputs] = []
         self._ways: list[list[Any]] = []
+        self._running: Any = running  # until it is compared with something
         self._find(running, seed)
         self._reach_branches(running, seed)
 
@@ -103,6 +110,23 @@ class Reference:
         self.outputs.append(found[: len(self.names)])
         self._ways.append(found[len(self.names) :])
 
+    def probes_of_edges(self) -> list[Probe]:
+        """What is worth comparing beside likely values, at the smallest sizes that were found."""
+        base = min(self.probes, key=lambda one: sum(one.dims.values()))
+        found = [replace(base, edge=edge) for edge in edges(self.inputs)]
+        return found + [replace(base, dims=dims, edge=EMPTY) for dims in emptied(self.inputs, base.dims)]
+
+    def add(self, probe: Probe) -> bool:
+        """Compares on one more probe from now on, if the original takes it."""
+        self._running = self._running or self._opened()
+        try:
+            found = run(self._running, self.original.fed(feed(self.inputs, probe), probe.seed))
+        except StepError:
+            return False
+        self.edges.append(probe)
+        self._edge_outputs.append(found[: len(self.names)])
+        return True
+
     def _reach_branches(self, running: Any, seed: int) -> None:
         """Looks for inputs that take the branches which the probes have not taken."""
         before = len(self._missing())
@@ -127,6 +151,8 @@ class Reference:
         for attempt, dims in enumerate(resized(self.inputs, base.dims)):
             for pick in range(numbers):  # the seed counts as well for which one it is
                 yield Probe(seed + attempt, dims, pick - seed - attempt, base.high)
+        for edge in all_beside(self.inputs):
+            yield replace(base, edge=edge)
 
     def _missing(self) -> list[tuple[int, int]]:
         return [(index, way) for index, ways in enumerate(self._seen()) for way in (1, 0) if way not in ways]
@@ -146,12 +172,18 @@ class Reference:
             found.append(Condition(label, seen))
         return tuple(found)
 
+    def is_of_one_size(self) -> bool:
+        """Whether axes may have any size by what the model says, and it ran with one alone."""
+        dynamic = any(isinstance(dim, str) for one in self.inputs for dim in one.shape)
+        return dynamic and len({tuple(sorted(one.dims.items())) for one in self.probes}) == 1
+
     def ranks(self) -> list[list[tuple[int, ...]]]:
         """The shapes that each output had, by output."""
         return [[np.shape(one) for one in outputs] for outputs in zip(*self.outputs, strict=True)]
 
     def check(self, model: Any) -> float:
         """The largest difference of a candidate's outputs over all probes; raises StepError for more than rounding."""
+        self._running = None
         cut = self.original.matched(model)
         running = open_session(cut.SerializeToString())
         if [one.name for one in running.get_outputs()] != self.names:
@@ -161,27 +193,41 @@ class Reference:
         if not names <= wanted or {one.name for one in self.inputs if not one.weight} - names:
             raise StepError("the inputs changed their names")
         worst = 0.0
-        for probe, outputs in zip(self.probes, self.outputs, strict=True):
+        every = (*self.probes, *self.edges), (*self.outputs, *self._edge_outputs)
+        for probe, outputs in zip(*every, strict=True):
             fed = self.original.fed(feed(self.inputs, probe), probe.seed)
             found = run(running, {name: value for name, value in fed.items() if name in names})
             for before, after in zip(outputs, found, strict=True):
-                worst = max(worst, difference(before, after))
+                if probe.edge.startswith(LOWEST):
+                    before, after = _moderate(before, after)
+                error = difference(before, after)
+                worst = worst if probe.edge else max(worst, error)
         return worst
 
     def told(self) -> dict[str, Any]:
         """The probes, tolerances and some of the outputs, as the certificate has them."""
         inputs = [
-            {name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "weight")}
+            {name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "near", "weight")}
             for one in self.inputs
         ]
         return {
-            "probes": [asdict(one) for one in self.probes],
+            "probes": [asdict(one) for one in (*self.probes, *self.edges)],
             "rtol": RTOL,
             "atol_share": ATOL_SHARE,
             "inputs": inputs,
-            "outputs": samples(self.outputs),
+            "outputs": samples((*self.outputs, *self._edge_outputs)),
+            "half": HALF,
+            "one_size": self.is_of_one_size(),
             "drawn": [one.name for one in self.original.places],
         }
+
+
+def _moderate(wanted: Any, got: Any) -> tuple[Any, Any]:
+    """Of an output and its counterpart what did not overflow."""
+    if not isinstance(wanted, np.ndarray) or wanted.dtype.kind != "f" or np.shape(got) != wanted.shape:
+        return wanted, got
+    kept = moderate(wanted)
+    return wanted[kept], got[kept]
 
 
 def difference(wanted: Any, got: Any) -> float:
