@@ -135,7 +135,9 @@ def _on_original(argument: Mapping[str, Any]) -> float:
 
 
 def _widen(reference: Reference, argument: Mapping[str, Any]) -> None:
-    """The edges that the original took when the certificate was written are compared again."""
+    """The edges that the original took when the certificate was written are compared again, and forced branches."""
+    for switch, way in reference.unreached():
+        reference.force(switch, way)
     for probe in (Probe(**told) for told in argument["proof"]["probes"]):
         if probe.edge and probe not in reference.probes and not reference.add(probe):
             raise StepError(f"the original does not run at {probe.edge!r}, as it did before")

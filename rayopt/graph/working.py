@@ -159,6 +159,7 @@ class Work:
         return {
             "sha256": sha256, "nodes_after": state.nodes_count, "size_after": len(content),
             "max_error": error, "latency": latency,
+            "conditions": [asdict(one) for one in self._reference.conditions(self._opened)],
         }  # fmt: skip
 
     def _fused(self, sha256: str, record: list[dict[str, Any]]) -> dict[str, Any] | None:
