@@ -163,5 +163,6 @@ def _on_large_original(argument: Mapping[str, Any]) -> float:
     from rayopt.graph.skeleton import skeleton, twin
 
     before = twin(skeleton(take_off(admit(Path(argument["original"])).model)[0]), argument["seed"])
+    _widen(before.reference, argument)
     after = skeleton(take_off(load(argument["path"], load_external_data=False))[0])
     return before.check(after.model)
