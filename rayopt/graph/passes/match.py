@@ -24,6 +24,15 @@ def _is_plain(number: ir.Value | None, value: ir.Value) -> bool:
     return sizes == () or (sizes == (1,) and bool(facts.rank(value)))
 
 
+def inverted(value: ir.Value | None) -> ir.Value | None:
+    """The x of 1 / x."""
+    node = facts.made_by(value, "Reciprocal", "Div")
+    if node is None or node.op_type == "Reciprocal":
+        return None if node is None else node.inputs[0]
+    one, below = node.inputs
+    return below if below is not None and facts.scalar(one) == 1.0 and _is_plain(one, below) else None
+
+
 def is_number(found: tuple[ir.Value, float] | None, number: float) -> bool:
     """Whether the number is this one, but for its rounding to half or single precision."""
     return found is not None and close(found[1], number)
