@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rayopt.graph.edges import thresholds, values
 from rayopt.graph.structure import graphs_of
 from rayopt.graph.verdicts import Refused
 
@@ -41,6 +42,7 @@ class Input:
     high: int | None = None
     pool: tuple[int, ...] = ()
     default: Array | None = None  # of an initialiser that callers may override
+    near: tuple[float, ...] = ()  # thresholds of the model
     weight: bool = False  # an initialiser of a large model: its values keep those of products small
 
 
@@ -52,13 +54,14 @@ class Probe:
     dims: Mapping[str, int]
     picks: int = 0  # which of the pool
     high: int = 10  # of whole numbers about which the graph says nothing
+    edge: str = ""  # of its values, see `edges`
 
 
 def inputs_of(
     running: Any, model: Any, defaults: Mapping[str, Array], weights: frozenset[str] = frozenset()
 ) -> tuple[Input, ...]:
     """The inputs of a session of `model`; raises Refused for what cannot be made up."""
-    highs = _table_sizes(model)
+    highs, near = _table_sizes(model), thresholds(model)
     found = []
     for one in running.get_inputs():
         kind = one.type.removeprefix("tensor(").removesuffix(")")
@@ -69,9 +72,10 @@ def inputs_of(
             for axis, dim in enumerate(one.shape)
         )
         single = all(dim == 1 for dim in shape)
-        pool = _compared(model) if single and DTYPES[kind].startswith(("int", "uint")) else ()
+        pool = _held(_compared(model), DTYPES[kind]) if single and DTYPES[kind].startswith(("int", "uint")) else ()
         given = defaults.get(one.name)
-        found.append(Input(one.name, DTYPES[kind], shape, highs.get(one.name), pool, given, one.name in weights))
+        high, weight = highs.get(one.name), one.name in weights
+        found.append(Input(one.name, DTYPES[kind], shape, high, pool, given, near, weight))
     return tuple(found)
 
 
@@ -83,6 +87,10 @@ def feed(inputs: Sequence[Input], probe: Probe) -> dict[str, Any]:
 def _values(one: Input, probe: Probe) -> Any:
     generator = np.random.default_rng([probe.seed, zlib.crc32(one.name.encode())])
     shape = tuple(probe.dims[dim] if isinstance(dim, str) else dim for dim in one.shape)
+    if probe.edge and one.default is None and not one.weight and one.dtype != "str":
+        found = values(probe.edge, one, shape, generator)
+        if found is not None:
+            return found
     if one.default is not None and (probe.seed == 0 or one.default.dtype.kind not in "f"):
         return one.default
     if one.default is not None:
@@ -123,6 +131,14 @@ def assignments(inputs: Sequence[Input]) -> Iterator[dict[str, int]]:
     for size in VALUES:  # all axes alike, first ones too
         if _elements(inputs, dict.fromkeys(symbols, size)) <= MAX_ELEMENTS:
             yield dict.fromkeys(symbols, size)
+
+
+def emptied(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The same sizes with no batch, and then with nothing along the other axes."""
+    batches = {one.shape[0] for one in inputs if one.shape and isinstance(one.shape[0], str)}
+    for gone in (batches, dims.keys() - batches):
+        if gone:
+            yield {name: 0 if name in gone else size for name, size in dims.items()}
 
 
 def enlarged(inputs: Sequence[Input], dims: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -180,6 +196,12 @@ def _table_sizes(model: Any) -> dict[str, int]:
     return found
 
 
+def _held(numbers: Sequence[int], dtype: str) -> tuple[int, ...]:
+    """Those that a type can hold."""
+    info = np.iinfo(dtype)
+    return tuple(one for one in numbers if info.min <= one <= info.max)
+
+
 def _compared(model: Any) -> tuple[int, ...]:
     """Whole numbers that conditions compare something with, the likeliest values of a switch; then small ones."""
     from onnx import numpy_helper
@@ -201,5 +223,6 @@ def _compared(model: Any) -> tuple[int, ...]:
     for graph in graphs_of(model):
         for node in graph.node:
             if node.op_type in COMPARISONS:
-                found += [constants[name] for name in node.input if name in constants and constants[name] >= 0]
-    return tuple(dict.fromkeys([*found, 1, 2, 0, 16]))[:12]
+                found += [constants[name] for name in node.input if name in constants]
+    beside = [number + step for number in found for step in (1, -1)]
+    return tuple(dict.fromkeys([*found, 1, 2, 0, 16, *beside]))[:24]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -12,6 +13,7 @@ from rayopt.graph.portfolio import Portfolio, load, nodes_count, read, store
 from rayopt.graph.skeleton import Skeleton, Twin, skeleton, twin, whole_again
 from rayopt.graph.steps import Steps
 from rayopt.graph.tools import Setting, installed
+from rayopt.graph.widening import widen
 
 if TYPE_CHECKING:
     from rayopt.graph.gate import Admitted
@@ -28,8 +30,10 @@ class Large:
         """The verdict and all about it; raises Refused where nothing can be proven."""
         opened, self._face = faces.take_off(self._admitted.model)
         bones: Skeleton = skeleton(opened)
+        self._bones = bones.model
         before = nodes_count(bones.model)
         self._twin: Twin = self._steps.do("twin", 20, lambda: _Value(twin(bones, self._order.seed)), False).value
+        widen(self._steps, self._twin.reference, 20)
         ranks = self._twin.reference.ranks()
         faces.hide_shapes(bones.model, [[] for _ in ranks])
         start = load(self._steps, store(self._steps, bones.model.SerializeToString(deterministic=True)), ())
@@ -67,7 +71,8 @@ class Large:
             "nodes_before": before, "size_before": admitted.size_bytes, "nodes_after": before,
             "size_after": admitted.size_bytes, "max_error": 0.0, "latency": {}, "chain": [],
             "record": portfolio.record, "tried_count": 1, "versions": dict(installed()),
-            "external": external(admitted, hashed=False), "conditions": [],
+            "external": external(admitted, hashed=False),
+            "conditions": [asdict(one) for one in reference.conditions(self._bones)],
             "proof": {**reference.told(), "axes": {str(one): size for one, size in self._twin.sizes.items()}},
         }  # fmt: skip
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rayopt.graph.difference import difference
 from rayopt.graph.face import hide_shapes
 from rayopt.graph.inputs import Probe, assignments, feed, inputs_of
-from rayopt.graph.proof import difference
+from rayopt.graph.passes.upgrade import convert
 from rayopt.graph.sessions import open_session, run
 from rayopt.graph.verdicts import Refused
 
@@ -27,7 +28,7 @@ def normalized(model: Any, shapes: Sequence[Sequence[tuple[int, ...]]]) -> Itera
         plain = inliner.inline_local_functions(plain)
     if opset_of(plain) < OPSET:
         try:
-            converted = onnx.version_converter.convert_version(plain, OPSET)
+            converted = convert(plain, OPSET)
         except Exception:  # noqa: BLE001 - it says so of many old operators: they stay as they are
             converted = None
         if converted is not None:
@@ -48,14 +49,14 @@ def readable(model: Any) -> Any:
     """
     if opset_of(model) >= RUNTIME_OPSET:
         return model
-    import onnx
+    from onnx.reference import ReferenceEvaluator
 
     try:
-        converted = onnx.version_converter.convert_version(model, OPSET)
+        converted = convert(model, OPSET)
         running = open_session(converted.SerializeToString())
         inputs = inputs_of(running, converted, {})
         fed = feed(inputs, Probe(0, next(assignments(inputs))))
-        wanted = onnx.reference.ReferenceEvaluator(model).run(None, fed)
+        wanted = ReferenceEvaluator(model).run(None, fed)
         for before, after in zip(wanted, run(running, fed), strict=True):
             difference(before, after)
     except Refused:

@@ -17,7 +17,8 @@ from rayopt.graph.proof import Reference
 from rayopt.graph.skeleton import LARGE_BYTES
 from rayopt.graph.steps import Steps
 from rayopt.graph.structure import graphs_of
-from rayopt.graph.tools import Setting, run
+from rayopt.graph.suspects import suspects
+from rayopt.graph.tools import Setting, own_names, run
 
 FOLDING_WITHOUT_LIMIT = ("onnxslim", "onnxsim", "ort_basic")
 MANY_NODES = 5_000  # tools need a time that grows with the square of them
@@ -55,6 +56,7 @@ class Portfolio:
     depth: int = 5
     record: list[dict[str, Any]] = field(default_factory=list)
     tried_count: int = 0
+    parents: dict[str, State] = field(default_factory=dict)  # what each state was made of, by hash
 
     def search(self, start: State) -> list[State]:
         """Every verified state, those of the fewest nodes first; the start among them."""
@@ -76,35 +78,61 @@ class Portfolio:
     def _child(self, state: State, tool: str, seen: set[Any]) -> list[State]:
         self.tried_count += 1
         try:
-            sha256 = self.steps.do(
-                f"{state.sha256[:16]} > {tool}", self._cpu_s(state), lambda: self._apply(state, tool)
-            )
-            made = load(self.steps, sha256, (*state.chain, tool))
-            made = replace(made, too_large=made.size_bytes > self.max_bytes)
+            made = self._made(state, tool, self.setting)
         except StepError as error:
             self._note(state, tool, "failed", str(error))
-            return []
+            return self._without_suspects(state, tool)
         if made.kind in seen:
             return []
         seen.add(made.kind)
         return [made]
 
-    def _apply(self, state: State, tool: str) -> str:
-        return store(self.steps, run(tool, (self.steps.folder / state.sha256).read_bytes(), self.setting))
+    def _made(self, state: State, tool: str, setting: Setting) -> State:
+        """What a tool makes of a state, not proven yet."""
+        key = f"{state.sha256[:16]} > {' without '.join((tool, *setting.without))}"
+        sha256 = self.steps.do(key, self._cpu_s(state), lambda: self._apply(state, tool, setting))
+        made = load(self.steps, sha256, (*state.chain, tool))
+        self.parents[made.sha256] = state
+        return replace(made, too_large=made.size_bytes > self.max_bytes)
+
+    def _apply(self, state: State, tool: str, setting: Setting) -> str:
+        return store(self.steps, run(tool, (self.steps.folder / state.sha256).read_bytes(), setting))
+
+    def _without_suspects(self, state: State, tool: str) -> list[State]:
+        """The proven result of the own passes without those that are to blame; they stay left out from now on."""
+        names = [name for name in own_names() if name not in self.setting.without]
+        blamed = suspects(names, lambda some: self._only(state, some) is not None) if tool == "own" else None
+        if blamed is None:
+            return []
+        found = self._only(state, [name for name in names if name not in blamed])
+        self._note(state, tool, "failed", f"{', '.join(blamed)} left out: what the other passes give is equal")
+        self.setting = replace(self.setting, without=(*self.setting.without, *blamed))
+        return [] if found is None or found.kind == state.kind else [found]
+
+    def _only(self, state: State, names: Sequence[str]) -> State | None:
+        """The proven result of these own passes; None where it is wrong."""
+        try:
+            without = tuple(name for name in own_names() if name not in names)
+            return self._proven(self._made(state, "own", replace(self.setting, without=without)))
+        except StepError:
+            return None
+
+    def _proven(self, state: State) -> State:
+        """The state with its largest error; raises StepError where it is wrong."""
+        error = self.steps.do(f"verify {state.sha256[:16]}", self._cpu_s(state), partial(self._error, state))
+        return replace(state, max_error=error)
 
     def _verified(self, children: Sequence[State]) -> list[State]:
         kept: list[State] = []
         for child in children:
-            if len(kept) == self.width:
+            if len(kept) >= self.width:
                 break
             tool = child.chain[-1]
             try:
-                work = partial(self._error, child)
-                error = self.steps.do(f"verify {child.sha256[:16]}", self._cpu_s(child), work)
+                kept.append(self._proven(child))
             except StepError as failure:
                 self._note(child, tool, "wrong", str(failure))
-                continue
-            kept.append(replace(child, max_error=error))
+                kept += self._without_suspects(self.parents[child.sha256], tool)
         return kept
 
     def _error(self, state: State) -> float:

@@ -6,22 +6,22 @@ At least two shapes where axes are dynamic, several seeds, both branches of cond
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from rayopt.errors import StepError
-from rayopt.graph import branches, chance
+from rayopt.graph import branches, chance, forcing
 from rayopt.graph.certificate import samples
-from rayopt.graph.inputs import Array, Probe, assignments, feed, inputs_of, resized
+from rayopt.graph.difference import ATOL_SHARE, HALF, RTOL, difference, moderate_parts
+from rayopt.graph.edges import EMPTY, LOWEST, all_beside, edges
+from rayopt.graph.inputs import Array, Probe, assignments, emptied, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.verdicts import Refused
 
-RTOL = 1e-3
-ATOL_SHARE = 1e-5  # of the largest finite value of the output
-HALF = {"float16": (1e-2, 2e-3)}
 TRIES = 600
 SEEDS = 3
 BRANCH_TRIES = 24
@@ -29,14 +29,32 @@ BRANCH_TRIES = 24
 
 @dataclass(frozen=True)
 class Condition:
-    """What the probes have seen of one conditional: `node` may be run in its `then`, its `else`, or in both."""
+    """What the probes have seen of one conditional: `node` may be run in its `then`, its `else`, or in both.
+
+    `forced`: those of `seen` that no input reaches and that were compared with the condition set by hand.
+    """
 
     node: str
     seen: tuple[str, ...]
+    forced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forced:
+    """A branch that was run with its condition set by hand, all switches as in `settings`."""
+
+    switch: forcing.Switch
+    way: bool
+    settings: Mapping[str, bool]
+    probe: Probe
+    outputs: Outputs
 
 
 class Reference:
-    """The original's outputs on probes that it takes; raises Refused where it does not run on any."""
+    """The original's outputs on probes that it takes; raises Refused where it does not run on any.
+
+    The edges of its inputs are added one by one (`probes_of_edges`, `add`): some take the whole process down.
+    """
 
     def __init__(
         self, model: Any, defaults: Mapping[str, Array], seed: int = 0, weights: frozenset[str] = frozenset()
@@ -48,8 +66,13 @@ class Reference:
             one for one in inputs_of(running, model, defaults, weights) if one.name not in self.original.drawn
         )
         self.probes: list[Probe] = []
+        self.edges: list[Probe] = []
+        self._edge_outputs: list[Outputs] = []
+        self._forced: list[Forced] = []
+        self._compared: set[tuple[str, bool]] = set()  # the forced branches of the latest candidate
         self.outputs: list[Outputs] = []
         self._ways: list[list[Any]] = []
+        self._running: Any = running  # until it is compared with something
         self._find(running, seed)
         self._reach_branches(running, seed)
 
@@ -98,10 +121,49 @@ class Reference:
         return True
 
     def _take(self, running: Any, probe: Probe) -> None:
-        found = run(running, self.original.fed(feed(self.inputs, probe), probe.seed))
+        found = run(running, self._fed(probe))
         self.probes.append(probe)
         self.outputs.append(found[: len(self.names)])
         self._ways.append(found[len(self.names) :])
+
+    def probes_of_edges(self) -> list[Probe]:
+        """What is worth comparing beside likely values, at the smallest sizes that were found."""
+        base = min(self.probes, key=lambda one: sum(one.dims.values()))
+        found = [replace(base, edge=edge) for edge in edges(self.inputs)]
+        return found + [replace(base, dims=dims, edge=EMPTY) for dims in emptied(self.inputs, base.dims)]
+
+    def add(self, probe: Probe) -> bool:
+        """Compares on one more probe from now on, if the original takes it."""
+        self._running = self._running or self._opened()
+        try:
+            found = run(self._running, self._fed(probe))
+        except StepError:
+            return False
+        self.edges.append(probe)
+        self._edge_outputs.append(found[: len(self.names)])
+        return True
+
+    def unreached(self) -> list[tuple[forcing.Switch, bool]]:
+        """The branches that no probe has come to, and that may be forced."""
+        return list(forcing.missing(forcing.switches(self.original.cut), self._told())) if self._watched else []
+
+    def force(self, switch: forcing.Switch, way: bool) -> bool:
+        """Compares a branch with its condition set by hand from now on, if the original runs so on some probe."""
+        found = forcing.switches(self.original.cut)
+        settings = forcing.settings(found, switch, way, self._told())
+        running = open_session(forcing.opened(self.original.cut, found)[0].SerializeToString())
+        sizes = (replace(self.probes[0], dims=dims) for dims in islice(resized(self.inputs, self.probes[0].dims), 8))
+        for probe in (*self.probes, *sizes):
+            try:
+                outputs = run(running, self._fed(probe) | _set(settings))
+            except StepError:
+                continue
+            self._forced.append(Forced(switch, way, settings, probe, outputs))
+            return True
+        return False
+
+    def _fed(self, probe: Probe) -> dict[str, Any]:
+        return self.original.fed(feed(self.inputs, probe), probe.seed)
 
     def _reach_branches(self, running: Any, seed: int) -> None:
         """Looks for inputs that take the branches which the probes have not taken."""
@@ -127,6 +189,8 @@ class Reference:
         for attempt, dims in enumerate(resized(self.inputs, base.dims)):
             for pick in range(numbers):  # the seed counts as well for which one it is
                 yield Probe(seed + attempt, dims, pick - seed - attempt, base.high)
+        for edge in all_beside(self.inputs):
+            yield replace(base, edge=edge)
 
     def _missing(self) -> list[tuple[int, int]]:
         return [(index, way) for index, ways in enumerate(self._seen()) for way in (1, 0) if way not in ways]
@@ -137,14 +201,24 @@ class Reference:
 
     def conditions(self, model: Any) -> tuple[Condition, ...]:
         """Which branches were compared; inside loops and functions that is not seen."""
-        told = {one.label: ways for one, ways in zip(self._watched, self._seen(), strict=True)}
+        told = self._told()
         words = {0: "else", 1: "then"}
         found = []
         for label in branches.conditionals(model):
             ways = told.get(label)
             seen = ("not observed",) if ways is None else tuple(words[way] for way in sorted(ways) if way in words)
-            found.append(Condition(label, seen))
+            forced = tuple(words[way] for way in words if (label, bool(way)) in self._compared)
+            found.append(Condition(label, (*seen, *forced), forced))
         return tuple(found)
+
+    def _told(self) -> dict[str, set[int]]:
+        """Which ways each conditional went, by what it is called."""
+        return {one.label: ways for one, ways in zip(self._watched, self._seen(), strict=True)}
+
+    def is_of_one_size(self) -> bool:
+        """Whether axes may have any size by what the model says, and it ran with one alone."""
+        dynamic = any(isinstance(dim, str) for one in self.inputs for dim in one.shape)
+        return dynamic and len({tuple(sorted(one.dims.items())) for one in self.probes}) == 1
 
     def ranks(self) -> list[list[tuple[int, ...]]]:
         """The shapes that each output had, by output."""
@@ -152,6 +226,7 @@ class Reference:
 
     def check(self, model: Any) -> float:
         """The largest difference of a candidate's outputs over all probes; raises StepError for more than rounding."""
+        self._running = None
         cut = self.original.matched(model)
         running = open_session(cut.SerializeToString())
         if [one.name for one in running.get_outputs()] != self.names:
@@ -161,68 +236,53 @@ class Reference:
         if not names <= wanted or {one.name for one in self.inputs if not one.weight} - names:
             raise StepError("the inputs changed their names")
         worst = 0.0
-        for probe, outputs in zip(self.probes, self.outputs, strict=True):
-            fed = self.original.fed(feed(self.inputs, probe), probe.seed)
+        every = (*self.probes, *self.edges), (*self.outputs, *self._edge_outputs)
+        for probe, outputs in zip(*every, strict=True):
+            fed = self._fed(probe)
             found = run(running, {name: value for name, value in fed.items() if name in names})
             for before, after in zip(outputs, found, strict=True):
-                worst = max(worst, difference(before, after))
+                if probe.edge.startswith(LOWEST):
+                    before, after = moderate_parts(before, after)
+                error = difference(before, after)
+                worst = worst if probe.edge else max(worst, error)
+        self._check_forced(cut, names)
         return worst
+
+    def _check_forced(self, model: Any, names: Collection[str]) -> None:
+        self._compared = set()
+        if not self._forced:
+            return
+        copy, there = forcing.opened(model, forcing.switches(self.original.cut))
+        running = open_session(copy.SerializeToString())
+        for one in self._forced:
+            if not {one.switch.name, *(name for name, _ in one.switch.around)} <= there:
+                continue
+            fed = {name: value for name, value in self._fed(one.probe).items() if name in names}
+            given = {name: way for name, way in one.settings.items() if name in there}
+            try:
+                for before, after in zip(one.outputs, run(running, fed | _set(given)), strict=True):
+                    difference(before, after)
+            except StepError as error:
+                raise StepError(f"in a branch that no input reaches: {error}") from error
+            self._compared |= {(label, one.way) for label in one.switch.labels}
 
     def told(self) -> dict[str, Any]:
         """The probes, tolerances and some of the outputs, as the certificate has them."""
         inputs = [
-            {name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "weight")}
+            {name: getattr(one, name) for name in ("name", "dtype", "shape", "high", "pool", "near", "weight")}
             for one in self.inputs
         ]
         return {
-            "probes": [asdict(one) for one in self.probes],
+            "probes": [asdict(one) for one in (*self.probes, *self.edges)],
             "rtol": RTOL,
             "atol_share": ATOL_SHARE,
             "inputs": inputs,
-            "outputs": samples(self.outputs),
+            "outputs": samples((*self.outputs, *self._edge_outputs)),
+            "half": HALF,
+            "one_size": self.is_of_one_size(),
             "drawn": [one.name for one in self.original.places],
         }
 
 
-def difference(wanted: Any, got: Any) -> float:
-    """The largest absolute difference; raises StepError for another type or shape, or more than rounding."""
-    if type(wanted) is not type(got):
-        raise StepError(f"an output is {type(got).__name__} instead of {type(wanted).__name__}")
-    if isinstance(wanted, list):
-        if len(wanted) != len(got):
-            raise StepError(f"an output has {len(got)} parts instead of {len(wanted)}")
-        return max((difference(*pair) for pair in zip(wanted, got, strict=True)), default=0.0)
-    if isinstance(wanted, dict):
-        if list(wanted) != list(got):
-            raise StepError("an output has other keys")
-        return max((difference(np.asarray(wanted[key]), np.asarray(got[key])) for key in wanted), default=0.0)
-    if not isinstance(wanted, np.ndarray):
-        if wanted != got:
-            raise StepError("an output has another value")
-        return 0.0
-    return _array_difference(wanted, got)
-
-
-def _array_difference(wanted: Array, got: Array) -> float:
-    if wanted.dtype != got.dtype:
-        raise StepError(f"outputs are {got.dtype} instead of {wanted.dtype}")
-    if wanted.shape != got.shape:
-        raise StepError(f"outputs have shape {got.shape} instead of {wanted.shape}")
-    if wanted.dtype.kind != "f":
-        if not np.array_equal(wanted, got):
-            raise StepError("outputs that are no real numbers differ")
-        return 0.0
-    left, right = wanted.astype(np.float64), got.astype(np.float64)
-    finite = np.isfinite(left)
-    if not np.array_equal(left[~finite], right[~finite], equal_nan=True):
-        raise StepError("outputs that are not finite differ")
-    left, right = left[finite], right[finite]
-    if not np.isfinite(right).all():
-        raise StepError("outputs that were finite are not")
-    error = np.abs(left - right)
-    scale = float(np.abs(left).max(initial=0))
-    rtol, share = HALF.get(str(wanted.dtype), (RTOL, ATOL_SHARE))
-    worst = float(error.max(initial=0))
-    if (error > rtol * np.abs(left) + share * max(scale, 1e-6)).any():
-        raise StepError(f"outputs differ by up to {worst:.3g}, of values up to {scale:.3g}")
-    return worst
+def _set(settings: Mapping[str, bool]) -> dict[str, Array]:
+    return {name: np.array(way) for name, way in settings.items()}

@@ -19,13 +19,12 @@ MAX_DEPTH = 31  # of nested graphs; protobuf reads a hundred messages deep, thre
 
 def check_versions(model: Any) -> None:
     """Whether the file's format and operator sets are known; raises Refused."""
-    import onnx
-    from onnx import defs
+    from rayopt.graph.newest import newest_ir, newest_opset
 
-    if not 1 <= model.ir_version <= onnx.IR_VERSION:
-        raise Refused("unsupported_ir", f"IR version {model.ir_version}; known are 1 to {onnx.IR_VERSION}")
+    if not 1 <= model.ir_version <= newest_ir():
+        raise Refused("unsupported_ir", f"IR version {model.ir_version}; known are 1 to {newest_ir()}")
     own = {function.domain for function in model.functions}
-    newest = {"": defs.onnx_opset_version(), "ai.onnx": defs.onnx_opset_version(), "ai.onnx.ml": 5}
+    newest = {"": newest_opset(), "ai.onnx": newest_opset(), "ai.onnx.ml": 5}
     if not any(one.domain in ("", "ai.onnx") for one in model.opset_import):
         raise Refused("unsupported_opset", "the model names no version of the standard operators")
     used = {node.domain for graph in graphs_of(model) for node in graph.node}

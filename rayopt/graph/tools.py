@@ -29,10 +29,14 @@ ONNXOPTIMIZER_PASSES = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What tools are told: the newest operator set that may be used, and the bytes that folding may make."""
+    """What tools are told: the newest operator set that may be used, and the bytes that folding may make.
+
+    `without`: own passes that are left out of this model, since what they gave was wrong.
+    """
 
     target_opset: int = 23
     fold_bytes: int = 1 << 16
+    without: tuple[str, ...] = ()
 
 
 def onnxoptimizer(content: bytes, setting: Setting) -> bytes:
@@ -103,7 +107,14 @@ def own(content: bytes, setting: Setting) -> bytes:
     from rayopt.graph import passes
 
     limits = passes.Limits(target_opset=setting.target_opset, fold_bytes=setting.fold_bytes)
-    return passes.optimize_bytes(content, None, limits)[0]
+    return passes.optimize_bytes(content, [name for name in own_names() if name not in setting.without], limits)[0]
+
+
+def own_names() -> list[str]:
+    """What `own` consists of and may be left out: raising the operator set, and each pass."""
+    from rayopt.graph import passes
+
+    return [passes.UPGRADE, *passes.names()]
 
 
 TOOLS: dict[str, Callable[[bytes, Setting], bytes]] = {

@@ -34,6 +34,7 @@ from rayopt.graph.steps import Steps
 from rayopt.graph.timing import compare
 from rayopt.graph.tools import Setting, installed
 from rayopt.graph.verdicts import Refused
+from rayopt.graph.widening import widen
 from rayopt.runs.files import file_sha256
 
 MAX_GROWTH = 1.01
@@ -84,6 +85,7 @@ class Work:
         self._cpu_s = cpu_s(self._before, admitted.size_bytes)
         found = steps.do("original", self._cpu_s - QUICKER_S, lambda: _Value(self._referenced()), False)
         self._reference: Reference = found.value
+        widen(steps, self._reference, self._cpu_s)
         if self._before <= 1:
             return {**self._told(None), "verdict": "unchanged", "reason": "there is nothing to remove"}
         start = self._start()
@@ -157,6 +159,7 @@ class Work:
         return {
             "sha256": sha256, "nodes_after": state.nodes_count, "size_after": len(content),
             "max_error": error, "latency": latency,
+            "conditions": [asdict(one) for one in self._reference.conditions(self._opened)],
         }  # fmt: skip
 
     def _fused(self, sha256: str, record: list[dict[str, Any]]) -> dict[str, Any] | None:

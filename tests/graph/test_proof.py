@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from rayopt.errors import StepError
 from rayopt.graph import face as faces
+from rayopt.graph.difference import difference
 from rayopt.graph.inputs import assignments, feed
-from rayopt.graph.proof import Reference, difference
+from rayopt.graph.proof import Condition, Reference
 from rayopt.graph.verdicts import Refused
 from tests.graph.hostile import array, good, model, node, value
 
@@ -102,6 +103,48 @@ def test_a_branch_that_no_input_reaches_is_told() -> None:
     made.graph.node[2].input[0] = "negative"  # never 16000
     reference = Reference(made, {})
     assert [one.seen for one in reference.conditions(made)] == [("else",)]
+
+
+def test_a_branch_that_no_input_reaches_is_compared_with_its_condition_set() -> None:
+    def unreached(factors: Sequence[float]) -> onnx.ModelProto:
+        made = switch(factors)
+        made.graph.node.insert(0, node("Abs", "rate", "positive"))
+        made.graph.node.insert(1, node("Neg", "positive", "negative"))
+        made.graph.node[2].input[0] = "negative"  # never 16000
+        return made
+
+    reference = Reference(unreached([2, 3]), {})
+    assert reference.check(unreached([4, 3])) == 0
+    for one in reference.unreached():
+        assert reference.force(*one)
+    reference.check(unreached([2, 3]))
+    assert reference.conditions(unreached([2, 3])) == (Condition("y", ("else", "then"), ("then",)),)
+    with pytest.raises(StepError, match="that no input reaches"):
+        reference.check(unreached([4, 3]))
+    renamed = unreached([4, 3])
+    renamed.graph.node[-1].output[0] = "z"
+    renamed.graph.node.append(node("Identity", "z", "y"))
+    reference.check(renamed)  # it cannot be told which one it is, and that is said
+    assert reference.conditions(unreached([2, 3])) == (Condition("y", ("else",)),)
+
+
+def test_a_branch_in_a_branch_is_compared_with_both_conditions_set() -> None:
+    def unreached(factors: Sequence[float]) -> onnx.ModelProto:
+        made = switch_in_switch(factors)
+        made.graph.node.insert(0, node("Sub", "rate rate", "nothing"))
+        made.graph.node.insert(1, node("Add", "nothing k", "always"))
+        made.graph.node[2].input[0] = "always"
+        return made
+
+    reference = Reference(unreached([2, 3, 4]), {})
+    for one in reference.unreached():
+        assert reference.force(*one)
+    reference.check(unreached([2, 3, 4]))
+    told = {one.node: set(one.seen) for one in reference.conditions(unreached([2, 3, 4]))}
+    assert told == {"y": {"then", "else"}, "o": {"then", "else"}}
+    for wrong in ([2, 5, 4], [2, 3, 5]):
+        with pytest.raises(StepError, match="that no input reaches"):
+            reference.check(unreached(wrong))
 
 
 def switch_in_switch(factors: Sequence[float]) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from rayopt.graph.passes import facts, inference, upgrade
 TARGET_OPSET = 23
 OLDEST = 13  # the forms of operators that passes expect: axes are inputs
 ROUNDS = 12
+UPGRADE = "upgrade"  # beside the names of passes: whether operators may be raised to a newer opset
 NOT_PASSES = {  # what passes share
     "affine", "facts", "inference", "layout", "match", "propagation", "rewrite", "symbolic", "upgrade",
 }  # fmt: skip
@@ -86,31 +87,48 @@ def _round(model: ir.Model, passes: dict[str, Any], counts: dict[str, int], limi
 def optimize_bytes(
     content: bytes, chosen: Sequence[str] | None = None, limits: Limits | None = None
 ) -> tuple[bytes, dict[str, int]]:
-    """One ONNX file's bytes after the passes, and how often each rewrote; `content` itself where none did."""
+    """One ONNX file's bytes after the passes, and how often each rewrote; `content` itself where none did.
+
+    UPGRADE among the chosen raises the operators first, where that does not cost more nodes than it saves.
+    """
     limits = limits or Limits(fold_bytes=max(1 << 12, len(content) // 200))
-    chosen = names() if chosen is None else chosen
+    chosen = [UPGRADE, *names()] if chosen is None else chosen
+    passes = [name for name in chosen if name != UPGRADE]
     with _quiet_collector():
         proto = onnx.load_model_from_string(content)
-        model = ir.from_proto(upgrade.raised(proto, _opset(proto, chosen, limits.target_opset)))
-        counts = run(model, chosen, limits)
+        if any(graph.sparse_initializer for graph in _graphs(proto.graph)):
+            return content, {}  # onnx_ir would lose them
+        wanted = _opset(proto, passes, limits.target_opset) if UPGRADE in chosen else 0
+        raised = upgrade.raised(proto, wanted)
+        model = ir.from_proto(raised)
+        counts = run(model, passes, limits)
+        if raised is not proto and _count(facts.nodes(model)) >= _count(
+            node for graph in _graphs(proto.graph) for node in graph.node
+        ):
+            model = ir.from_proto(proto)
+            counts = run(model, passes, limits)
         return (written(model) if any(counts.values()) else content), counts
+
+
+def _count(nodes: Iterable[Any]) -> int:
+    return sum(node.op_type != "Constant" for node in nodes)
 
 
 def _opset(proto: Any, chosen: Sequence[str], highest: int) -> int:
     """The opset that the passes need which could find something: a newer one than that has no use."""
-    present = {node.op_type for node in _nodes(proto.graph)}
+    present = {node.op_type for graph in _graphs(proto.graph) for node in graph.node}
     modules = [_module(name) for name in chosen]
     wanted = [one.opset for one in modules if not one.needs or not present.isdisjoint(one.needs)]
     return int(min(highest, max([OLDEST, *wanted])))
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def _graphs(graph: Any) -> Iterator[Any]:
     waiting = [graph]
     while waiting:
-        for node in waiting.pop().node:
-            yield node
-            for attribute in node.attribute:
-                waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+        one = waiting.pop()
+        yield one
+        for attribute in (attribute for node in one.node for attribute in node.attribute):
+            waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
 
 
 def _module(name: str) -> Any:
@@ -134,4 +152,4 @@ def _quiet_collector() -> Iterator[None]:
             gc.enable()
 
 
-__all__ = ["Any", "Limits", "names", "optimize_bytes", "run", "written"]
+__all__ = ["UPGRADE", "Any", "Limits", "names", "optimize_bytes", "run", "written"]

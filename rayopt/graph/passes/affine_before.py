@@ -48,6 +48,7 @@ def _apply(node: ir.Node) -> bool:
     if (
         change is None
         or not isinstance(channels, int)
+        or facts.rank(change.value) != rank
         or (facts.dims(change.value) or (None,) * rank)[axis] != channels
     ):
         return False

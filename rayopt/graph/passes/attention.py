@@ -2,12 +2,16 @@
 
 Where q, k and v are heads cut out of (batch, tokens, width) and the result is put together again, the operator does
 that as well. The scale may be a number on q, on k or on their product; inner results may be used here alone.
+
+A mask must be a constant that leaves each token something to look at: of a row that is masked altogether the runtime's
+operator makes zeros, softmax a mean or NaN.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts, match, rewrite
@@ -16,6 +20,7 @@ opset, dims = 23, True
 needs = ("Softmax", "Attention")
 FLOATS = (ir.DataType.FLOAT,)
 HEADS = [0, 2, 1, 3]
+MASKED = -1e30  # what is as low as that may be a masked place
 
 
 class Parts(NamedTuple):
@@ -121,12 +126,20 @@ def _shapes_fit(found: Parts) -> bool:
     if found.mask is None or not fits:
         return fits
     mask = facts.dims(found.mask) or ()
+    if len(mask) < 2 or not _sees(found.mask):
+        return False
     scores = (*q[:3], k[3])[-len(mask) :]
     if mask[-1] != k[3] or (mask[-2] != q[2] and not isinstance(q[2], int)):
         return False
     return facts.dtype(found.mask) == facts.dtype(found.q) and all(
         one in (1, other) for one, other in zip(mask, scores, strict=True)
     )
+
+
+def _sees(mask: ir.Value) -> bool:
+    """Whether a constant mask leaves something of each row."""
+    known = facts.constant(mask)
+    return known is not None and bool(np.all(known.max(axis=-1, initial=-np.inf) > MASKED))
 
 
 def _full(node: ir.Node, found: Parts) -> ir.Value | None:

@@ -1,5 +1,7 @@
 """Nodes of the same operator, attributes and inputs become one: the first, where it can be seen from the others.
 
+Numbers are the same where their bytes are (0.0 is not -0.0), outputs where the same are left out.
+
 Random operators, foreign ones and those with bodies are left alone, and of two outputs each keeps its own node.
 """
 
@@ -7,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, False
 needs = ()
+FLOATS = (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
 NEVER = {
     "RandomNormal",
     "RandomNormalLike",
@@ -46,13 +50,15 @@ def _key(node: ir.Node) -> Any | None:
     for name, one in sorted(node.attributes.items()):
         if one.is_ref() or one.type in (ir.AttributeType.SPARSE_TENSOR, ir.AttributeType.TENSORS):
             return None
-        value = one.value
-        if one.type == ir.AttributeType.TENSOR:
+        value: Any = one.value
+        if one.type in FLOATS:
+            value = np.asarray(value, np.float32).tobytes()
+        elif one.type == ir.AttributeType.TENSOR:
             if value.nbytes > 1 << 16:
                 return None
             value = (value.dtype, tuple(value.shape), value.tobytes())
         attributes.append((name, one.type, value))
-    key = (node.op_type, len(node.outputs), tuple(node.inputs), tuple(attributes))
+    key = (node.op_type, tuple(bool(value.name) for value in node.outputs), tuple(node.inputs), tuple(attributes))
     try:
         hash(key)
     except TypeError:

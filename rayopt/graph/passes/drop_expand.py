@@ -42,6 +42,8 @@ def _needless(user: ir.Node, result: ir.Value, before: tuple[facts.Dim, ...], af
     others = [facts.dims(value) for value in user.inputs if value is not result]
     if not others or any(one is None for one in others):
         return False
+    if max(len(before), *(len(one or ()) for one in others)) < len(after):
+        return False
     for back in range(1, len(after) + 1):
         old = before[-back] if back <= len(before) else 1
         if old == after[-back]:

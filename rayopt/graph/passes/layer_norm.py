@@ -25,9 +25,11 @@ def _apply(node: ir.Node) -> bool:
         return False
     value, epsilon = found
     sizes, kind = facts.dims(value), facts.dtype(value)
-    if sizes is None or not isinstance(sizes[-1], int) or kind not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+    if not sizes or not isinstance(sizes[-1], int) or kind not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
         return False
     width, last = sizes[-1], node
+    if not width:
+        return False  # the runtime's operator takes no empty axis
     gamma = beta = None
     scaled = facts.only_user(node.outputs[0], "Mul")
     if scaled is not None and (gamma := vector(scaled, node.outputs[0], width)) is not None:
@@ -44,9 +46,7 @@ def _apply(node: ir.Node) -> bool:
 def _normalized(node: ir.Node) -> tuple[ir.Value, float] | None:
     """x and epsilon of what gives (x - mean) / sqrt(variance + epsilon)."""
     for centered, other in match.pairs(node) if node.op_type == "Mul" else match.pairs(node)[:1]:
-        inverse = facts.made_by(other, "Reciprocal") if node.op_type == "Mul" else None
-        root_value = other if node.op_type == "Div" else inverse.inputs[0] if inverse is not None else None
-        root = facts.made_by(root_value, "Sqrt")
+        root = facts.made_by(other if node.op_type == "Div" else match.inverted(other), "Sqrt")
         added = match.with_number(facts.made_by(root.inputs[0], "Add")) if root is not None else None
         if added is None or not facts.used_once(added[0]):
             continue
@@ -85,6 +85,12 @@ def is_over_last_axis(mean: ir.Node) -> bool:
 
 
 def vector(node: ir.Node, value: ir.Value, width: int) -> ir.Value | None:
-    """The other operand where it is a constant vector of the last axis."""
+    """The other operand where it is a constant vector of the last axis; axes of size 1 before it are left out."""
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
-    return other if facts.is_constant(other) and facts.static(other) == (width,) else None
+    sizes = facts.static(other) if facts.is_constant(other) else None
+    if not sizes or sizes == (width,):
+        return other if sizes else None
+    known, rank = facts.constant(other), facts.rank(value)
+    if known is None or rank is None or len(sizes) > rank or sizes != (*[1] * (len(sizes) - 1), width):
+        return None
+    return rewrite.store(node, known.reshape(width), "vector")

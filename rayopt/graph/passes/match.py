@@ -13,9 +13,24 @@ def with_number(node: ir.Node | None) -> tuple[ir.Value, float] | None:
         return None
     for place in (1, 0) if node.op_type in ("Mul", "Add", "Max", "Min") else (1,):
         number, value = facts.scalar(node.inputs[place]), node.inputs[1 - place]
-        if number is not None and value is not None and facts.dims(node.inputs[place]) in ((), (1,)):
+        if number is not None and value is not None and _is_plain(node.inputs[place], value):
             return value, number
     return None
+
+
+def _is_plain(number: ir.Value | None, value: ir.Value) -> bool:
+    """Whether a number adds no axis to what it is beside: a list of one does to a scalar."""
+    sizes = facts.dims(number)
+    return sizes == () or (sizes == (1,) and bool(facts.rank(value)))
+
+
+def inverted(value: ir.Value | None) -> ir.Value | None:
+    """The x of 1 / x."""
+    node = facts.made_by(value, "Reciprocal", "Div")
+    if node is None or node.op_type == "Reciprocal":
+        return None if node is None else node.inputs[0]
+    one, below = node.inputs
+    return below if below is not None and facts.scalar(one) == 1.0 and _is_plain(one, below) else None
 
 
 def is_number(found: tuple[ir.Value, float] | None, number: float) -> bool:

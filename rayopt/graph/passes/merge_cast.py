@@ -1,4 +1,7 @@
-"""A Cast of a Cast goes straight to the last type, where the one between holds every number of the first."""
+"""A Cast of a Cast goes straight to the last type, where the one between holds every number of the first.
+
+It keeps the attributes of the last one. What rounds and saturates in ways of its own (float8) is left alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from rayopt.graph.passes import facts, rewrite
 opset, dims = 9, True
 needs = ("Cast",)
 T = ir.DataType
+PLAIN = {T.BOOL, T.UINT8, T.INT8, T.INT32, T.INT64, T.FLOAT16, T.FLOAT, T.DOUBLE}  # no rounding of their own
 HOLDS = {
     T.BOOL: {T.UINT8, T.INT8, T.INT32, T.INT64, T.FLOAT, T.DOUBLE, T.FLOAT16},
     T.UINT8: {T.INT32, T.INT64, T.FLOAT, T.DOUBLE},
@@ -28,8 +32,12 @@ def _apply(node: ir.Node) -> bool:
     if inner is None or inner.inputs[0] is None:
         return False
     first, between, last = facts.dtype(inner.inputs[0]), facts.attribute(inner, "to"), facts.attribute(node, "to")
-    if first is None or T(between) not in HOLDS.get(first, ()):
+    if first is None or T(between) not in HOLDS.get(first, ()) or T(last) not in PLAIN:
         return False
     if T(last) == first:
         return rewrite.skip(node, inner.inputs[0])
-    return facts.used_once(inner.outputs[0]) and rewrite.put(node, "Cast", [inner.inputs[0]], {"to": last})
+    return facts.used_once(inner.outputs[0]) and _straight(node, inner.inputs[0])
+
+
+def _straight(node: ir.Node, value: ir.Value) -> bool:
+    return rewrite.put(node, "Cast", [value], {name: one.value for name, one in node.attributes.items()})

@@ -20,7 +20,7 @@ def _apply(node: ir.Node) -> bool:
     if inner is None or not facts.used_once(inner.outputs[0]) or inner.inputs[0] is None:
         return False
     source, wanted = facts.dims(inner.inputs[0]), facts.dims(node.outputs[0])
-    numbers = symbolic.target(source, wanted)
+    numbers = symbolic.target(source, wanted, symbolic.never_empty(inner) | symbolic.never_empty(node))
     if numbers is None:
         return False
     return rewrite.put(node, "Reshape", [inner.inputs[0], rewrite.store_ints(node, numbers)])

@@ -93,7 +93,7 @@ def _gemm(node: ir.Node) -> Dims | None:
 
 def _squeeze(node: ir.Node) -> Dims | None:
     sizes, axes = facts.dims(node.inputs[0]), facts.axes_of(node)
-    if sizes is None or not axes:
+    if not sizes or not axes:
         return None
     gone = {axis % len(sizes) for axis in axes}
     return tuple(one for place, one in enumerate(sizes) if place not in gone)

@@ -26,7 +26,7 @@ def _apply(node: ir.Node) -> bool:
         return False
     value, epsilon = found
     sizes = facts.dims(value)
-    if not sizes or not isinstance(sizes[-1], int) or facts.dtype(value) != ir.DataType.FLOAT:
+    if not sizes or not isinstance(sizes[-1], int) or not sizes[-1] or facts.dtype(value) != ir.DataType.FLOAT:
         return False
     last, gamma = node, None
     scaled = facts.only_user(node.outputs[0], "Mul")
@@ -40,9 +40,7 @@ def _apply(node: ir.Node) -> bool:
 def _normalized(node: ir.Node) -> tuple[ir.Value, float] | None:
     """x and epsilon of what gives x / sqrt(mean(x ** 2) + epsilon)."""
     for value, other in match.pairs(node) if node.op_type == "Mul" else match.pairs(node)[:1]:
-        inverse = facts.made_by(other, "Reciprocal") if node.op_type == "Mul" else None
-        root_value = other if node.op_type == "Div" else inverse.inputs[0] if inverse is not None else None
-        root = facts.made_by(root_value, "Sqrt")
+        root = facts.made_by(other if node.op_type == "Div" else match.inverted(other), "Sqrt")
         added = match.with_number(facts.made_by(root.inputs[0], "Add")) if root is not None else None
         if added is None or added[1] <= 0 or not facts.used_once(added[0]):
             continue

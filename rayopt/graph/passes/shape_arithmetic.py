@@ -61,7 +61,7 @@ def _reshape(node: ir.Node) -> bool:
     if wanted is None:
         return False
     node.outputs[0].meta[facts.DIMS] = tuple(wanted)
-    numbers = symbolic.target(source, wanted)
+    numbers = symbolic.target(source, wanted, symbolic.never_empty(node))
     if numbers is None or numbers == facts.ints(node.inputs[1]):
         return False
     maker = node.inputs[1].producer() if node.inputs[1] is not None else None

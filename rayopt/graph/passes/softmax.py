@@ -1,4 +1,4 @@
-"""exp(x - max) / sum becomes Softmax; Softmax of a Flatten that is undone after it becomes Softmax in place."""
+"""exp(x - max) / sum becomes Softmax; Softmax or LogSoftmax of a Flatten that is undone after it goes in place."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 13, True
-needs = ("Exp", "Softmax")
+needs = ("Exp", "Softmax", "LogSoftmax")
 
 
 def apply(model: ir.Model, limits: object) -> int:
     count = sum(_ratio(node) for node in facts.nodes(model) if facts.is_op(node, "Div"))
-    return count + sum(_restored(node) or _flat(node) for node in facts.nodes(model) if facts.is_op(node, "Softmax"))
+    return count + sum(
+        _restored(node) or _flat(node) for node in facts.nodes(model) if facts.is_op(node, "Softmax", "LogSoftmax")
+    )
 
 
 def _ratio(node: ir.Node) -> bool:
@@ -57,7 +59,7 @@ def _restored(node: ir.Node) -> bool:
         return False
     if facts.attribute(flat, "axis", 1) % rank != rank - 1 or facts.attribute(node, "axis", -1) not in (-1, 1):
         return False
-    return rewrite.put(back, "Softmax", [flat.inputs[0]], {"axis": -1})
+    return rewrite.put(back, node.op_type, [flat.inputs[0]], {"axis": -1})
 
 
 def _flat(node: ir.Node) -> bool:
@@ -76,4 +78,4 @@ def _flat(node: ir.Node) -> bool:
     wide = [axis for axis, size in enumerate(before) if size != 1]
     if not wide or before[: wide[-1]] != between[:-1] or before[wide[-1]] != between[-1]:
         return False
-    return rewrite.put(back, "Softmax", [flat.inputs[0]], {"axis": wide[-1]})
+    return rewrite.put(back, node.op_type, [flat.inputs[0]], {"axis": wide[-1]})

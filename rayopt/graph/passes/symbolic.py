@@ -6,7 +6,7 @@ A size is (factor, symbols): (12, ("i0d0",)) is 12 times the first size of the f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import onnx_ir as ir
 
@@ -69,10 +69,13 @@ def quotient(left: Size | None, right: Size | None) -> Size | None:
     return left[0] // right[0], tuple(symbols)
 
 
-def target(source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | None) -> list[int] | None:
+def target(
+    source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | None, empty: Collection[facts.Dim] | None = None
+) -> list[int] | None:
     """What Reshape must be told to make `wanted` of `source`, in numbers with 0 (as it is) and one -1.
 
-    None where that takes more than one -1. An empty batch beside a -1 is the one thing that it cannot say.
+    None where that takes more than one -1. An empty batch beside a -1 is the one thing that it cannot say: `empty` are
+    the sizes that need not be 0, if that is known.
     """
     if wanted is None or 0 in wanted:
         return None
@@ -82,7 +85,22 @@ def target(source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | Non
             found.append(one)
         else:
             found.append(0 if source is not None and place < len(source) and source[place] == one else -1)
+    if empty is not None and -1 in found:
+        kept = {one for one, number in zip(wanted, found, strict=True) if number == 0}
+        if not kept <= set(empty):
+            return None
     return found if found.count(-1) <= 1 else None
+
+
+def never_empty(node: ir.Node) -> set[facts.Dim]:
+    """The sizes that a Reshape names beside a -1: it fails itself where one of them is 0."""
+    told = elements(facts.given(node, 1)) if node.op_type == "Reshape" else None
+    if told is None or (-1, ()) not in told:
+        return set()
+    source = facts.dims(node.inputs[0]) or ()
+    named = zip(told, (*source, *[None] * len(told)), strict=False)
+    found = [size if one == (0, ()) else None if one is None else dim(one) for one, size in named]
+    return {one for one in found if one is not None}
 
 
 def reshaped(source: Sequence[facts.Dim] | None, told: list[Size | None]) -> list[facts.Dim] | None:

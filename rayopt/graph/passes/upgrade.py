@@ -1,17 +1,24 @@
 """A model with its operators raised to a newer opset by onnx's converter; the model itself where that does not go.
 
+What the converter gets wrong is put right, or not tried: it leaves Hardmax as it is, which took all axes from one on
+together before opset 13, and a Resize that had no words for its coordinates gets those of newer ones.
+
 Patterns are written into operators of newer opsets, and passes expect the forms of opset 13 on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx
 from onnx import helper, version_converter
 
+from rayopt.graph.structure import graphs_of
+
 SMALL_BYTES = 1024
+HARDMAX_OPSET, RESIZE_OPSET = 13, 11  # of their present meaning
+OLD_RESIZE = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
 def raised(model: Any, target_opset: int) -> Any:
@@ -27,6 +34,25 @@ def raised(model: Any, target_opset: int) -> Any:
     return model
 
 
+def convert(model: Any, target_opset: int) -> Any:
+    """The model at a newer opset; raises ValueError, or what the converter raises, where that cannot be done right."""
+    version = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), target_opset)
+    if version < HARDMAX_OPSET <= target_opset and any(node.op_type == "Hardmax" for node in _nodes(model)):
+        raise ValueError(f"Hardmax of opset {version} has another meaning in opset {target_opset}")
+    converted = version_converter.convert_version(model, target_opset)
+    if version < RESIZE_OPSET <= target_opset:
+        for node in _nodes(converted):
+            if node.op_type == "Resize" and node.domain in ("", "ai.onnx"):
+                _keep(node.attribute, lambda one: one.name not in OLD_RESIZE)
+                node.attribute.extend(helper.make_attribute(name, value) for name, value in OLD_RESIZE.items())
+    return converted
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    for graph in graphs_of(model):
+        yield from graph.node
+
+
 def _converted(model: Any, target: int) -> Any | None:
     """The converter's result; it is given large weights as inputs, since it would copy them again and again."""
     small = onnx.ModelProto()
@@ -37,7 +63,7 @@ def _converted(model: Any, target: int) -> Any | None:
     _keep(small.graph.initializer, lambda one: one.name not in names)
     small.graph.input.extend(helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)) for one in large)
     try:
-        converted = version_converter.convert_version(small, target)
+        converted = convert(small, target)
         onnx.checker.check_model(converted)
     except Exception:  # noqa: BLE001  it does not know an operator of the model
         return None

@@ -4,9 +4,11 @@ from tests.graph.passes.proof import Example, checks
 
 PLAIN = """(float[n,2,5,3] q, float[n,2,3,6] k, float[n,2,6,4] v) => (float[n,2,5,4] y) <float s = {0.5}>
 { a = MatMul(q, k)  b = Mul(a, s)  c = Softmax(b)  y = MatMul(c, v) }""".replace("[n,", "[3,")
-MASKED = PLAIN.replace("float[3,2,6,4] v", "float[3,2,6,4] v, float[3,1,1,6] m").replace(
+LOWEST = "-3.4028234663852886e38"
+MASKED = PLAIN.replace("{0.5}", "{0.5}, float[1,1,1,6] m = {0, -1, -1e30, -3.4028234663852886e38, 2, 0}").replace(
     "c = Softmax(b)", "e = Add(b, m)  c = Softmax(e)"
 )
+ROWS = MASKED.replace("[1,1,1,6] m = {", "[1,1,5,6] m = {" + 4 * f"{LOWEST}, 0, 0, 1, 2, {LOWEST}, ")
 HEADS = """(float[n,5,6] x) => (float[n,5,6] y) <int64[4] s = {0, 5, 2, 3}, int64[3] t = {0, 5, 6}, float r = {1.7}>
 { f = Neg(x)  g = Abs(x)  i = Reshape(x, s)  j = Reshape(f, s)  k = Reshape(g, s)
   q = Transpose<perm = [0, 2, 1, 3]>(i)  u = Transpose<perm = [0, 2, 3, 1]>(j)  v = Transpose<perm = [0, 2, 1, 3]>(k)
@@ -15,7 +17,7 @@ HALF = "h = Mul(q, s)  l = Mul(s, k)  a = MatMul(h, l)  c = Softmax(a)  y = MatM
 
 FIRES = {
     "four axes": Example(PLAIN, {"Attention": 1, "Transpose": 1}, opset=23),
-    "a mask": Example(MASKED.replace("[3,1,1,6] m", "[3,1,5,6] m"), {"Attention": 1, "Transpose": 1}, opset=23),
+    "a mask": Example(ROWS, {"Attention": 1, "Transpose": 1}, opset=23),
     "a mask for all tokens": Example(MASKED, {"Attention": 1, "Transpose": 1, "Expand": 1}, opset=23),
     "half the scale on each side": Example(PLAIN.split("{ a")[0] + "{ " + HALF, {"Attention": 1, "Transpose": 1}, opset=23),
     "a scale beside it": Example(
@@ -33,7 +35,9 @@ FIRES = {
     ),
 }  # fmt: skip
 STAYS = {
-    "a mask of one column": Example(MASKED.replace("[3,1,1,6] m", "[3,1,5,1] m"), opset=23),
+    "a mask of one column": Example(MASKED.split("m = {")[0].replace("[1,1,1,6]", "[1,1,5,1]") + "m = {0, 1, 2, 3, 4}>" + MASKED.split(">", 2)[2], opset=23),
+    "a mask that callers give": Example(MASKED.split(", float[1,1,1,6]")[0].replace("v)", "v, float[1,1,5,6] m)") + ">" + MASKED.split(">", 2)[2], opset=23),
+    "a mask of which a row hides all": Example(ROWS.replace("0, -1, -1e30", ", ".join(3 * [LOWEST])).replace("2, 0}", ", ".join(2 * [LOWEST]) + "}"), opset=23),
     "softmax over another axis": Example(PLAIN.replace("Softmax(b)", "Softmax<axis = 2>(b)"), opset=23),
     "a scale by head": Example(PLAIN.replace("float s = {0.5}", "float[2,1,1] s = {0.5, 0.6}"), opset=23),
     "a negative scale": Example(PLAIN.replace("{0.5}", "{-0.5}"), opset=23),

@@ -11,6 +11,7 @@ FIRES = {
     "a batch": Example(DYNAMIC, {"Mul": 1, "Neg": 1, "Sub": 1}),
 }
 STAYS = {
+    "axes that nothing else has": Example("(float[3] x, float[3] z) => (float[a,b,c] y) <int64[3] t = {1, 1, 3}> { e = Expand(x, t)  y = Add(e, z) }"),
     "the other is small as well": Example(PLAIN.replace("float[3,4] z", "float[1,4] z")),
     "the other's size is unknown": Example(PLAIN.replace("float[3,4] z", "float[n,4] z").replace("float[3,4] y", "float[m,4] y"), sizes=(1, 3)),
     "no broadcasting": Example(

@@ -18,6 +18,9 @@ FIRES = {
     "tanh": Example(TANH, {"Gelu": 1}),
 }
 STAYS = {
+    "numbers that add an axis": Example(
+        ERF.replace("[n,4] x", " x").replace("[n,4] y", "[1] y").replace("float root", "float[1] root")
+    ),
     "another root": Example(ERF.replace("1.41421356", "1.5")),
     "not one": Example(ERF.replace("float one = {1.0}", "float one = {0.9}")),
     "not a half": Example(ERF.replace("float half = {0.5}", "float half = {0.6}")),

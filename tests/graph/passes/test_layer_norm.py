@@ -22,12 +22,26 @@ FIRES = {
     "times the reciprocal": Example(
         NORM.replace("q = Div(d, s)", "r = Reciprocal(s)  q = Mul(d, r)"), {"LayerNormalization": 1}, opset=17
     ),
+    "times one divided by it": Example(
+        NORM.replace("q = Div(d, s)", "r = Div(one, s)  q = Mul(d, r)").replace("<float two", "<float one = {1.0}, float two"),
+        {"LayerNormalization": 1}, opset=17,
+    ),
+    "gamma and beta with axes of size 1": Example(
+        NORM.replace("float[4] g", "float[1,1,4] g").replace("float[4] b", "float[1,4] b"), {"LayerNormalization": 1}, opset=17
+    ),
     "gamma of another size": Example(
         NORM.replace("float[4] g = {1.0, 2.0, 3.0, 4.0}", "float g = {2.0}"),
         {"LayerNormalization": 1, "Mul": 1, "Add": 1}, opset=17,
     ),
 }  # fmt: skip
 STAYS = {
+    "nothing along the last axis": Example(
+        NORM.replace("[n,3,4]", "[n,3,0]")
+        .replace("[4] g = {1.0, 2.0, 3.0, 4.0}", " g = {1.0}")
+        .replace("[4] b = {0.5, 0.0, 1.0, 2.0}", " b = {1.0}"),
+        opset=17,
+    ),
+    "times two divided by it": Example(NORM.replace("q = Div(d, s)", "r = Div(two, s)  q = Mul(d, r)"), opset=17),
     "another axis": Example(NORM.replace("[-1]", "[1]"), opset=17),
     "two axes": Example(NORM.replace("[-1]", "[1, 2]"), opset=17),
     "another power": Example(NORM.replace("two = {2.0}", "two = {4.0}"), opset=17),

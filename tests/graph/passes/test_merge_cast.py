@@ -9,6 +9,10 @@ FIRES = {
     "by a wider type": Example("(bool[n] x) => (float[n] y) { a = Cast<to = 6>(x)  y = Cast<to = 1>(a) }", {"Cast": 1}),
 }
 STAYS = {
+    "to what saturates in a way of its own": Example(
+        "(float[n] x) => (float[n] y) { a = Cast<to = 11>(x)  b = Cast<to = 17, saturate = 0>(a)  y = Cast<to = 1>(b) }",
+        special=True,
+    ),
     "down and back": Example(UP.replace("to = 11", "to = 10")),
     "by whole numbers": Example(UP.replace("to = 11", "to = 7")),
     "large whole numbers": Example("(int64[n] x) => (int64[n] y) { a = Cast<to = 11>(x)  y = Cast<to = 7>(a) }"),

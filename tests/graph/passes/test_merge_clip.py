@@ -11,6 +11,9 @@ FIRES = {
     "lower bounds": Example(TWO.replace("Relu(x)", "Clip(x, l, )").replace("Clip(a, l, h)", "Max(a, h)"), {"Clip": 1}),
 }
 STAYS = {
+    "bounds that add an axis": Example(
+        "(float x) => (float[1] y) <float[1] l = {-1.0}, float[1] h = {1.0}> { a = Max(x, l)  y = Min(a, h) }"
+    ),
     "a bound that is an input": Example(TWO.replace("(float[n,4] x)", "(float[n,4] x, float h)").replace(", float h = {1.0}", "")),
     "bounds by column": Example(TWO.replace("float h = {1.0}", "float[4] h = {1.0, 2.0, 3.0, 4.0}").replace("Clip(a, l, h)", "Min(a, h)")),
     "used twice": Example(TWO.replace("y = Clip(a, l, h)", "b = Clip(a, l, h)  y = Sub(b, a)")),

@@ -17,6 +17,9 @@ FIRES = {
     ),
 }  # fmt: skip
 STAYS = {
+    "a batch that may be empty beside what is left over": Example(
+        "(float[n,2,m] x) => (float[n,k] y) <int64[1] s = {3}> { a = Unsqueeze(x, s)  y = Flatten(a) }", sizes=(0, 1, 3)
+    ),
     "two unknown sizes that move": Example(
         "(float[1,n,k] x) => (float[n,k,1] y) <int64[1] s = {0}, int64[1] t = {2}> { a = Squeeze(x, s)  y = Unsqueeze(a, t) }"
     ),

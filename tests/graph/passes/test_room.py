@@ -128,3 +128,21 @@ def test_foreign_operators_are_left_alone() -> None:
     model = ir.from_proto(helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:]), opset_imports=opsets))
     assert not any(passes.run(model, passes.names(), passes.Limits()).values())
     assert [node.domain for node in model.graph] == ["far.away", ""]
+
+
+def test_sparse_initializers_are_not_lost() -> None:
+    values = numpy_helper.from_array(np.float32([3, 4]), "w")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.int64([1, 3]), "at"), [5])
+    nodes = [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Add", ["a", "w"], ["y"])]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], sparse_initializer=[sparse])
+    content = helper.make_model(graph, ir_version=10).SerializeToString()
+    assert passes.optimize_bytes(content) == (content, {})
+
+
+def test_an_older_logsoftmax_stays_one_node() -> None:
+    text = "(float[n,3,4] x) => (float[n,3,4] y) { i = Identity(x)  a = LogSoftmax<axis = 2>(i)  y = Neg(a) }"
+    model = Example(text, opset=11).model()
+    after = onnx.load_model_from_string(passes.optimize_bytes(model.SerializeToString())[0])
+    assert [node.op_type for node in after.graph.node] == ["LogSoftmax", "Neg"]
+    same(model, after, Example(text))

@@ -23,7 +23,11 @@ FIRES = {
         "(float[n,4,6] x) => (float[n,24] y) <int64[2] t = {-1, 24}> { y = Reshape(x, t) }", {"Reshape": 1}
     ),
 }
+EMPTY = """(float[n,2,m] x) => (float[a,b] y) <int64 zero = {0}, int64 two = {2}, int64[1] front = {0}> { s = Shape(x)
+ c = Gather(s, zero)  d = Gather(s, two)  e = Mul(d, two)  f = Unsqueeze(c, front)  g = Unsqueeze(e, front)
+ t = Concat<axis = 0>(f, g)  y = Reshape(x, t) }"""
 STAYS = {
+    "a batch that may be empty beside what is left over": Example(EMPTY, sizes=(0, 1, 3)),
     "two unknown sizes of another input": Example(
         """(float[n,4] x, float[a,b,4] z) => (float[a,b,c] y) <int64[1] m = {1}> { s = Shape<end = 2>(z)  t = Concat<axis = 0>(s, m)
         h = ReduceSum<keepdims = 1>(x)  y = Expand(h, t) }"""

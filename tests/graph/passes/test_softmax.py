@@ -14,6 +14,10 @@ FIRES = {
     "last axis": Example(RATIO, {"Softmax": 1}),
     "another axis": Example(RATIO.replace("{-1}", "{1}"), {"Softmax": 1}),
     "over rows, restored by its own shape": Example(RESTORED, {"Softmax": 1, "Neg": 1, "MatMul": 1}),
+    "LogSoftmax over rows": Example(
+        RESTORED.replace("Softmax", "LogSoftmax"), {"LogSoftmax": 1, "Neg": 1, "MatMul": 1}
+    ),
+    "LogSoftmax over a flat view": Example(FLAT.replace("Softmax", "LogSoftmax"), {"LogSoftmax": 1}),
     "over a flat view": Example(FLAT, {"Softmax": 1}),
 }
 STAYS = {

@@ -32,6 +32,29 @@ def test_what_the_converter_does_not_know_stays() -> None:
     assert upgrade.raised(foreign, 13) is foreign
 
 
+RESIZED = "(float[1,1,4,4] x) => (float[1,1,h,w] y) <float[4] s = {1, 1, SCALE}> { y = OP<mode = MODE>(x, s) }"
+
+
+@pytest.mark.parametrize("mode", ['"nearest"', '"linear"'])
+@pytest.mark.parametrize("scale", ["2, 2", "1.7, 1.3", "3, 0.5"])
+@pytest.mark.parametrize(("operator", "opset"), [("Resize", 10), ("Upsample", 9)])
+def test_what_is_resized_keeps_its_coordinates(operator: str, opset: int, scale: str, mode: str) -> None:
+    if operator == "Upsample" and "0.5" in scale:
+        scale = "3, 1"
+    text = RESIZED.replace("OP", operator).replace("SCALE", scale).replace("MODE", mode)
+    model = Example(text, opset=opset).model()
+    model.ir_version = 8
+    raised = upgrade.raised(model, 13)
+    assert raised.opset_import[0].version == 13
+    same(model, raised, Example(text))
+
+
+def test_hardmax_of_all_axes_is_not_raised() -> None:
+    model = Example("(float[n,3,4] x) => (float[n,3,4] y) { y = Hardmax(x) }", opset=11).model()
+    assert upgrade.raised(model, 23) is model
+    assert upgrade.raised(Example("(float[n,3,4] x) => (float[n,3,4] y) { y = Hardmax(x) }", opset=13).model(), 18)
+
+
 def test_a_newer_model_stays() -> None:
     model = Example("(float[n] x) => (float[n] y) { y = Neg(x) }", opset=20).model()
     assert upgrade.raised(model, 18) is model
