@@ -160,7 +160,9 @@ def fit(work: Work, place: Place, desk: Desk, folder: Path | None = None, traini
     if entry is not None:
         desk.watcher.note(f"{folder.name}: this training was finished before")
         return Trained(artifact=Artifact("torch", entry.files), **entry.value)
-    settings, planned = filled(work, folder, workers=place.least, device=_device(place, desk.where))
+    settings, planned = filled(
+        work, folder, workers=place.least, device=_device(place, desk.where), sharding=place.sharding
+    )
     work = replace(work, settings=settings)
     probe_key = _probe_key(work, place, desk.where)
     probed = desk.cache.get(probe_key)
