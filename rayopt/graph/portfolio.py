@@ -53,6 +53,7 @@ class Portfolio:
     max_bytes: float
     width: int = 2
     depth: int = 5
+    weights_bytes: int = 0  # of a skeleton: what its weights have, which are not in it
     record: list[dict[str, Any]] = field(default_factory=list)
     tried_count: int = 0
 
@@ -115,7 +116,7 @@ class Portfolio:
         self.record.append({"tool": tool, "chain": chain, "what": what, "reason": reason})
 
     def _cpu_s(self, state: State) -> float:
-        return cpu_s(state.nodes_count, state.size_bytes)
+        return cpu_s(state.nodes_count, state.size_bytes + self.weights_bytes)
 
 
 def cpu_s(nodes_count: int, size_bytes: int) -> float:

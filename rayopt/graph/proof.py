@@ -75,13 +75,18 @@ class Reference:
                     error = error or str(failure)
                     continue
                 shapes.append(dims)
-                for more in range(1, SEEDS if len(shapes) == 1 else 2):
+                for more in range(1, self._seeds(len(shapes))):
                     self._try(running, Probe(probe.seed + more, dims, probe.picks, probe.high))
                 break
             if len(shapes) >= (2 if dynamic else 1) or tries > TRIES:
                 break
         if not shapes:
             raise Refused("does_not_run", f"it runs on no input that was tried: {error}")
+
+    def _seeds(self, shapes_count: int) -> int:
+        """With how many seeds a shape is run: more with the first; less where each run goes through a large model."""
+        is_large = any(one.weight for one in self.inputs)
+        return (2 if is_large else SEEDS) if shapes_count == 1 else (1 if is_large else 2)
 
     def _variants(self, seed: int, dims: Mapping[str, int]) -> Iterator[Probe]:
         whole = any(one.high is None and not one.pool and one.dtype.startswith(("int", "uint")) for one in self.inputs)
