@@ -56,17 +56,19 @@ class Portfolio:
     weights_bytes: int = 0  # of a skeleton: what its weights have, which are not in it
     record: list[dict[str, Any]] = field(default_factory=list)
     tried_count: int = 0
+    _known: set[Any] = field(default_factory=set)  # kinds of which one is verified
+    _tried: set[str] = field(default_factory=set)  # hashes
 
     def search(self, start: State) -> list[State]:
         """Every verified state, those of the fewest nodes first; the start among them."""
         found, frontier = [start], [start]
-        seen = {start.kind}
+        self._known, self._tried = {start.kind}, {start.sha256}
         for level in range(self.depth):
             children: list[State] = []
             for state in frontier:
                 for tool in self.tools:
                     if tool not in state.chain[-1:]:
-                        children += self._child(state, tool, seen)
+                        children += self._child(state, tool)
             best = min(one.cost for one in found)
             frontier = self._verified(sorted(children, key=lambda one: one.cost))
             found += frontier
@@ -74,7 +76,7 @@ class Portfolio:
                 break
         return sorted(found, key=lambda one: one.cost)
 
-    def _child(self, state: State, tool: str, seen: set[Any]) -> list[State]:
+    def _child(self, state: State, tool: str) -> list[State]:
         self.tried_count += 1
         try:
             sha256 = self.steps.do(
@@ -85,19 +87,22 @@ class Portfolio:
         except StepError as error:
             self._note(state, tool, "failed", str(error))
             return []
-        if made.kind in seen:
+        if made.kind in self._known or sha256 in self._tried:
             return []
-        seen.add(made.kind)
+        self._tried.add(sha256)
         return [made]
 
     def _apply(self, state: State, tool: str) -> str:
         return store(self.steps, run(tool, (self.steps.folder / state.sha256).read_bytes(), self.setting))
 
     def _verified(self, children: Sequence[State]) -> list[State]:
+        """The best few that are right, one of each kind: a wrong one does not stand in the way of another of its kind."""
         kept: list[State] = []
         for child in children:
             if len(kept) == self.width:
                 break
+            if child.kind in self._known:
+                continue
             tool = child.chain[-1]
             try:
                 work = partial(self._error, child)
@@ -105,6 +110,7 @@ class Portfolio:
             except StepError as failure:
                 self._note(child, tool, "wrong", str(failure))
                 continue
+            self._known.add(child.kind)
             kept.append(replace(child, max_error=error))
         return kept
 
