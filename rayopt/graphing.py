@@ -20,6 +20,7 @@ from rayopt.graph.child import Limits, warm
 from rayopt.graph.order import Order
 from rayopt.graph.remembered import Codec, holds, outcome_of
 from rayopt.graph.run_model import FUSED, MODEL, Outcome, limits_for, optimize_file
+from rayopt.graph.skeleton import WHOLE_BYTES
 from rayopt.graph.tools import installed
 from rayopt.measure.machine import machine
 from rayopt.plan import Node

@@ -96,7 +96,7 @@ class Portfolio:
         return store(self.steps, run(tool, (self.steps.folder / state.sha256).read_bytes(), self.setting))
 
     def _verified(self, children: Sequence[State]) -> list[State]:
-        """The best few that are right, one of each kind: a wrong one does not stand in the way of another of its kind."""
+        """The best few that are right, one of each kind: a wrong one does not hide another of its kind."""
         kept: list[State] = []
         for child in children:
             if len(kept) == self.width:

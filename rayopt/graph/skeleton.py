@@ -19,6 +19,7 @@ from rayopt.graph.proof import Reference
 from rayopt.graph.structure import graphs_of
 
 LARGE_BYTES = 256 << 20
+WHOLE_BYTES = 1 << 30  # what is larger is proven by its skeleton or not at all
 KEPT_BYTES = 1 << 10
 KEPT_WHOLE_BYTES = 64 << 20  # of all whole numbers, which may be sizes or places: those that they have are kept
 WEIGHT_TYPES = frozenset({1, 10, 11, 2, 3})  # real numbers, and the bytes that quantized ones are
