@@ -97,6 +97,22 @@ def test_what_was_finished_is_not_done_again(run: Callable[..., Any]) -> None:
     assert len(summary["models"]) == 4
 
 
+def test_the_memory_that_a_model_needs_is_that_of_its_external_data_too(tmp_path: Path) -> None:
+    onnx.save(good(), tmp_path / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    with (tmp_path / "w.bin").open("r+b") as file:
+        file.truncate(300 << 20)  # sparse
+    found = item("model.onnx", tmp_path / "model.onnx")
+    assert found.data_bytes == 300 << 20
+    assert found.memory_bytes > 5 * (300 << 20)
+    with (tmp_path / "w.bin").open("r+b") as file:
+        file.truncate(8 << 30)
+    assert item("model.onnx", tmp_path / "model.onnx").memory_bytes < 2 << 30, "it is worked on without its data"
+    (tmp_path / "w.bin").unlink()
+    assert item("model.onnx", tmp_path / "model.onnx").data_bytes == 0
+    (tmp_path / "noise.onnx").write_bytes(bytes(range(256)))
+    assert item("noise.onnx", tmp_path / "noise.onnx").data_bytes == 0
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a batch with models that can be made smaller, one that cannot, and one that is broken."""
