@@ -61,8 +61,8 @@ bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocat
 	@.venv/bin/python tests/benchmarks/memory.py plans
 	@.venv/bin/python tests/benchmarks/memory.py warm
 
-bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about ten minutes
-	@.venv/bin/python tests/benchmarks/graph.py
+bench-graph: .venv/bench.stamp  ## graphs beside tools and chains, hostile files, a large model, a batch; PARTS="hostile chain" for some
+	@.venv/bin/python tests/benchmarks/graph.py $(PARTS)
 
 bench-cluster: .venv/bench.stamp  ## a cluster of test hosts: up, a raylet's death, cut links (as root)
 	@.venv/bin/python tests/benchmarks/cluster.py 3
