@@ -61,8 +61,8 @@ bench-distill: .venv/bench.stamp  ## students with and without a teacher, and wh
 bench-memory: .venv/bench.stamp  ## predicted memory of steps beside the allocator's, plans beside the best
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/memory.py
 
-bench-graph: .venv/bench.stamp  ## graphs beside single tools, hostile files, a large model, a batch; about ten minutes
-	@.venv/bin/python tests/benchmarks/graph.py
+bench-graph: .venv/bench.stamp  ## graphs beside tools and chains, hostile files, a large model, a batch; PARTS="hostile chain" for some
+	@.venv/bin/python tests/benchmarks/graph.py $(PARTS)
 
 bench-cluster: .venv/bench.stamp  ## a cluster of test hosts: up, what faults cost, its ports (as root)
 	@.venv/bin/python tests/benchmarks/cluster.py notice 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import re
 import statistics
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rayopt.engine import Desk, Ended, Engine, Task
@@ -20,7 +21,9 @@ from rayopt.graph.child import Limits, warm
 from rayopt.graph.order import Order
 from rayopt.graph.remembered import Codec, holds, outcome_of
 from rayopt.graph.run_model import FUSED, MODEL, Outcome, limits_for, optimize_file
+from rayopt.graph.skeleton import WHOLE_BYTES
 from rayopt.graph.tools import installed
+from rayopt.graph.wire import external_locations
 from rayopt.measure.machine import machine
 from rayopt.plan import Node
 from rayopt.records import Need, digest
@@ -31,16 +34,31 @@ from rayopt.tasks import code_hash, versions
 SMALL_BYTES = 256 << 10  # models up to this go in chunks ...
 CHUNK = 8  # ... of so many
 MODEL_S = 1800.0
+SKELETON_BYTES = 256 << 20  # of numbers in place of weights
 
 
 @dataclass(frozen=True)
 class Item:
-    """One file: `name` is how the results call it, `sha256` and `size_bytes` are of the file alone."""
+    """One file: `name` is how the results call it, `sha256` and `size_bytes` are of the file alone.
+
+    `data_bytes`: of the files beside it that it says its weights are in.
+    """
 
     name: str
     path: Path
     sha256: str
     size_bytes: int
+    data_bytes: int = 0
+
+    @property
+    def all_bytes(self) -> int:
+        return self.size_bytes + self.data_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the work on it needs; the data of the largest is not loaded."""
+        loaded = self.all_bytes if self.all_bytes <= WHOLE_BYTES else self.size_bytes + SKELETON_BYTES
+        return (600 << 20) + 5 * loaded
 
     @cached_property
     def id(self) -> str:
@@ -73,13 +91,23 @@ class Batch:
 
 
 def item(name: str, path: Path) -> Item:
-    """A file with the hash of its content; the external data that it names is looked at by the work itself."""
+    """A file with the hash of its content; the external data that it names is read by the work itself."""
     try:
         if path.is_file():
-            return Item(name, path, file_sha256(path), path.stat().st_size)
+            return Item(name, path, file_sha256(path), path.stat().st_size, _data_bytes(path))
     except OSError:
         pass
     return Item(name, path, "", 0)
+
+
+def _data_bytes(path: Path) -> int:
+    """The bytes of the external files that a model names; those outside its folder are not looked at."""
+    if not path.stat().st_size:
+        return 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        names = {PurePosixPath(name) for name in external_locations(content) if "\0" not in name}
+    inside = (path.parent / name for name in names if not name.is_absolute() and ".." not in name.parts)
+    return sum(one.lstat().st_size for one in inside if one.is_file())
 
 
 def optimize_chunk(items: Sequence[tuple[str, str, Limits]], order: Order) -> list[tuple[str, Outcome]]:
@@ -138,8 +166,8 @@ class Graphing:
 
     def _tasks(self, items: Sequence[Item]) -> list[Task]:
         """Large models one by one, the largest first; small ones in chunks."""
-        large = sorted((one for one in items if one.size_bytes > SMALL_BYTES), key=lambda one: -one.size_bytes)
-        small = [one for one in items if one.size_bytes <= SMALL_BYTES]
+        large = sorted((one for one in items if one.all_bytes > SMALL_BYTES), key=lambda one: -one.all_bytes)
+        small = [one for one in items if one.all_bytes <= SMALL_BYTES]
         chunks = [tuple(small[at : at + CHUNK]) for at in range(0, len(small), CHUNK)]
         return [self._task(chunk) for chunk in [*((one,) for one in large), *chunks]]
 
@@ -150,8 +178,7 @@ class Graphing:
         keys = [self._key(one) for one in items]
         name = items[0].name + (f" and {len(items) - 1} more" if len(items) > 1 else "") + (" alone" if alone else "")
         told = [(self._key(one), str(one.path.absolute()), self.batch.limits(one)) for one in items]
-        memory = (600 << 20) + 5 * max(one.size_bytes for one in items)
-        need = Need(memory_bytes=memory, limit_s=MODEL_S * len(items))
+        need = Need(memory_bytes=max(one.memory_bytes for one in items), limit_s=MODEL_S * len(items))
         return Task(Node(id, attempts=1), name, self.work, (told, self.batch.order), lambda _: digest(keys), need=need)
 
     def _on_end(self, ended: Ended) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,22 @@ def test_what_was_finished_is_not_done_again(run: Callable[..., Any]) -> None:
     assert again[0] == ["deadly", "c"], "a and b are remembered, each by its own content"
     assert summary["cached_count"] == 2
     assert len(summary["models"]) == 4
+
+
+def test_the_memory_that_a_model_needs_is_that_of_its_external_data_too(tmp_path: Path) -> None:
+    onnx.save(good(), tmp_path / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    with (tmp_path / "w.bin").open("r+b") as file:
+        file.truncate(300 << 20)  # sparse
+    found = item("model.onnx", tmp_path / "model.onnx")
+    assert found.data_bytes == 300 << 20
+    assert found.memory_bytes > 5 * (300 << 20)
+    with (tmp_path / "w.bin").open("r+b") as file:
+        file.truncate(8 << 30)
+    assert item("model.onnx", tmp_path / "model.onnx").memory_bytes < 2 << 30, "it is worked on without its data"
+    (tmp_path / "w.bin").unlink()
+    assert item("model.onnx", tmp_path / "model.onnx").data_bytes == 0
+    (tmp_path / "noise.onnx").write_bytes(bytes(range(256)))
+    assert item("noise.onnx", tmp_path / "noise.onnx").data_bytes == 0
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +222,31 @@ def test_the_python_face_gives_a_model_and_saves_it(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"")
     with pytest.raises(InputError, match="empty_file"):
         rayopt.ModelOptimizer(tmp_path / "bad.onnx").optimize_graph()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_external_data_of_a_model_is_saved_with_it(large: bool, tmp_path: Path) -> None:
+    import rayopt
+
+    weight = array("w", np.ones((40, 40)))
+    made = model([node("MatMul", "x w", "y")], [value("x", ("n", 40))], [value("y", ("n", 40))], [weight])
+    onnx.save(made, tmp_path / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    optimizer = rayopt.ModelOptimizer(tmp_path / "model.onnx")
+    found = optimizer.optimize_graph(tools=("own",), timing_s=0)
+    assert optimizer.outcome is not None
+    assert optimizer.outcome.verdict == "unchanged"
+    assert np.array_equal(onnx.numpy_helper.to_array(found.graph.initializer[0]), np.ones((40, 40)))
+    if large:  # its model refers to the data, as that of a large one does
+        told = {**optimizer.outcome.told, "copied": ["w.bin"]}
+        content = (tmp_path / "model.onnx").read_bytes()
+        optimizer.outcome = replace(optimizer.outcome, told=told, files={"model.onnx": content})
+    optimizer.save(tmp_path / "out" / "model.onnx")
+    assert np.array_equal(onnx.numpy_helper.to_array(onnx.load(tmp_path / "out" / "model.onnx").graph.initializer[0]),
+                          np.ones((40, 40)))  # fmt: skip
+    optimizer.save(tmp_path / "again.onnx")
+    assert (tmp_path / "w.bin").stat().st_size == 6400
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "w.bin").write_bytes(b"of another model")
+    with pytest.raises(InputError, match="another file is there already"):
+        optimizer.save(tmp_path / "other" / "model.onnx")
+    assert [one.name for one in (tmp_path / "other").iterdir()] == ["w.bin"]

@@ -61,12 +61,12 @@ def repeat(folder: Path, certificate: Mapping[str, Any], limits: Limits) -> tupl
 def replay(argument: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """In a child: the model on the certificate's probes beside recorded outputs, and beside the original."""
     try:
-        large = "axes" in argument["proof"]
-        worst = _on_samples(argument, _twin_of(argument) if large else argument["path"])
+        bones = _skeleton_of(argument) if "skeleton" in argument["proof"] else None
+        worst = _on_samples(argument, argument["path"] if bones is None else bones.SerializeToString())
         if argument["fused"]:
             worst = max(worst, _on_samples(argument, argument["fused"]))
         if argument["original"]:
-            worst = max(worst, _on_large_original(argument) if large else _on_original(argument))
+            worst = max(worst, _on_original(argument) if bones is None else _on_large_original(argument, bones))
     except StepError as error:
         return {"problem": str(error), "max_error": 0.0}
     return {"problem": "", "max_error": worst}
@@ -143,26 +143,25 @@ def _widen(reference: Reference, argument: Mapping[str, Any]) -> None:
             raise StepError(f"the original does not run at {probe.edge!r}, as it did before")
 
 
-def _twin_of(argument: Mapping[str, Any]) -> bytes:
-    """A large model's skeleton on the short axes of the certificate."""
+def _skeleton_of(argument: Mapping[str, Any]) -> Any:
+    """The skeleton of a large model: without the weights that the certificate names."""
     from onnx import load
 
     from rayopt.graph.face import take_off
-    from rayopt.graph.skeleton import shrunk, skeleton
+    from rayopt.graph.skeleton import skeleton
 
-    sizes = {int(one): size for one, size in argument["proof"]["axes"].items()}
-    bones = skeleton(take_off(load(argument["path"], load_external_data=False))[0])
-    return bytes(shrunk(bones.model, sizes).SerializeToString())
+    path = Path(argument["path"])
+    names = {one["name"] for one in argument["proof"]["inputs"] if one["weight"]}
+    return skeleton(take_off(load(path, load_external_data=False))[0], path.parent, names).model
 
 
-def _on_large_original(argument: Mapping[str, Any]) -> float:
-    from onnx import load
-
+def _on_large_original(argument: Mapping[str, Any], bones: Any) -> float:
     from rayopt.graph.face import take_off
     from rayopt.graph.gate import admit
-    from rayopt.graph.skeleton import skeleton, twin
+    from rayopt.graph.skeleton import skeleton
 
-    before = twin(skeleton(take_off(admit(Path(argument["original"])).model)[0]), argument["seed"])
-    _widen(before.reference, argument)
-    after = skeleton(take_off(load(argument["path"], load_external_data=False))[0])
-    return before.check(after.model)
+    original = Path(argument["original"])
+    opened, _ = take_off(admit(original).model)
+    reference = skeleton(opened, original.parent).reference(argument["seed"])
+    _widen(reference, argument)
+    return reference.check(bones)

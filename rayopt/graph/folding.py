@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from rayopt.graph.few_numbers import FEW, FewNumbers
 from rayopt.graph.structure import graphs_of, nested
 from rayopt.graph.tensors import element_bits
 
@@ -36,13 +37,19 @@ def folded_bytes(model: Any) -> tuple[int, str]:
         return UNBOUNDED, "a shape"
     except Exception:  # noqa: BLE001 - a model that it fails on may still be a good one
         inferred = light
-    overridable = {one.name for one in model.graph.input}
-    constants = {one.name for one in model.graph.initializer} - overridable
+    constants = {one.name for one in model.graph.initializer} - overridable(model)
     if MAX_RANGE < ranges < UNBOUNDED:
         total["a range"] = 8 * ranges
     _walk(inferred.graph, frozenset(constants), {}, total)
     largest = max(total, key=lambda name: total[name], default="")
     return sum(total.values()), largest
+
+
+def overridable(model: Any) -> set[str]:
+    """The initialisers that callers may give other values; files of IR versions before 4 have none such."""
+    if model.ir_version < 4:
+        return set()
+    return {one.name for one in model.graph.input} & {one.name for one in model.graph.initializer}
 
 
 def _has_constants(model: Any) -> bool:
@@ -59,6 +66,7 @@ def _written_out(model: Any, total: dict[str, int]) -> int:
     What is filled to a constant shape goes into `total`, by name: shape inference does not look into branches.
     """
     longest = 0
+    few = FewNumbers(next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 1))
     stack: list[tuple[Any, dict[str, Any]]] = [(model.graph, {})]
     while stack:
         graph, outer = stack.pop()
@@ -77,8 +85,7 @@ def _written_out(model: Any, total: dict[str, int]) -> int:
                 longest = max(longest, _length(given))
             elif node.op_type in ("ConstantOfShape", "Expand") and given[-1] is not None:
                 total[node.output[0]] = 4 * math.prod(max(0, int(one)) for one in given[-1].ravel())
-            for name in node.output:
-                values[name] = _propagated(node, given)
+            values.update(zip(node.output, few.values(node, given), strict=False))
     return longest
 
 
@@ -93,7 +100,7 @@ def _small(tensor: Any) -> Any:
     """The value of a tensor of a few numbers, None for others."""
     from onnx import numpy_helper
 
-    if tensor.data_location == 1 or math.prod(tensor.dims) > 64 or tensor.data_type == 8:
+    if tensor.data_location == 1 or math.prod(tensor.dims) > FEW or tensor.data_type == 8:
         return None
     return numpy_helper.to_array(tensor)
 
@@ -109,23 +116,6 @@ def _constant(node: Any) -> Any:
     return None
 
 
-def _propagated(node: Any, given: list[Any]) -> Any:
-    """The value of a few numbers computed from a few numbers, None where that is not known here."""
-    import numpy as np
-
-    if any(one is None for one in given):
-        return None
-    ways: dict[str, Callable[..., Any]] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply,
-            "Identity": lambda one: one, "Cast": lambda one: one,
-            "Squeeze": lambda one, *_: one, "Unsqueeze": lambda one, *_: one}  # fmt: skip
-    way = ways.get(node.op_type)
-    try:
-        with np.errstate(all="ignore"):
-            return None if way is None else way(*given)
-    except (TypeError, ValueError):
-        return None
-
-
 def light_copy(model: Any, keep_bytes: int = 1024) -> Any:
     """A copy whose initialisers of more than `keep_bytes` have become inputs of the same type and shape."""
     import onnx
@@ -137,10 +127,11 @@ def light_copy(model: Any, keep_bytes: int = 1024) -> Any:
     graph = light.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
+    constants = {one.name for one in model.graph.initializer} - overridable(model)
+    graph.input.extend(one for one in model.graph.input if one.name not in constants)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
-    inputs = {one.name for one in model.graph.input}
+    inputs = {one.name for one in graph.input}
     for tensor in model.graph.initializer:
         if tensor.data_location != 1 and tensor.ByteSize() <= keep_bytes:
             graph.initializer.append(tensor)
@@ -151,7 +142,7 @@ def light_copy(model: Any, keep_bytes: int = 1024) -> Any:
 
 
 def _walk(graph: Any, constants: frozenset[str], sizes: Mapping[str, Size], total: dict[str, int]) -> None:
-    known = set(constants) | {one.name for one in graph.initializer}
+    known = set(constants) | ({one.name for one in graph.initializer} - {one.name for one in graph.input})
     here: dict[str, Size] = dict(sizes)
     for info in (*graph.value_info, *graph.output, *graph.input):
         if info.type.HasField("tensor_type"):

@@ -17,6 +17,7 @@ import numpy as np
 from rayopt.graph.edges import thresholds, values
 from rayopt.graph.structure import graphs_of
 from rayopt.graph.verdicts import Refused
+from rayopt.graph.weight_numbers import stand_ins
 
 Array = np.ndarray[Any, Any]
 DTYPES = {
@@ -43,7 +44,7 @@ class Input:
     pool: tuple[int, ...] = ()
     default: Array | None = None  # of an initialiser that callers may override
     near: tuple[float, ...] = ()  # thresholds of the model
-    weight: bool = False  # an initialiser of a large model: its values keep those of products small
+    weight: bool = False  # of a large model: other numbers stand in for it
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def inputs_of(
 
 def feed(inputs: Sequence[Input], probe: Probe) -> dict[str, Any]:
     """Values for every input, the same on every machine."""
-    return {one.name: _values(one, probe) for one in inputs}
+    weights = ((one.name, one.dtype, tuple(map(int, one.shape))) for one in inputs if one.weight)
+    return {one.name: _values(one, probe) for one in inputs if not one.weight} | stand_ins(weights, probe.seed)
 
 
 def _values(one: Input, probe: Probe) -> Any:
@@ -104,8 +106,6 @@ def _values(one: Input, probe: Probe) -> Any:
             return np.full(shape, one.pool[(probe.picks + probe.seed) % len(one.pool)], one.dtype)
         high = one.high or (256 if one.dtype == "uint8" else probe.high)
         return generator.integers(0, min(high, np.iinfo(one.dtype).max), shape).astype(one.dtype)
-    if one.weight:
-        return (generator.normal(size=shape) / np.sqrt(max(1, shape[0] if shape else 1))).astype(one.dtype)
     if probe.seed % 3 == 0:
         return generator.random(shape).astype(one.dtype)
     return (generator.normal(size=shape) * (1 if probe.seed % 3 == 1 else 3)).astype(one.dtype)
@@ -170,7 +170,8 @@ def _patterns(others: Sequence[str], size: int, batch: int) -> Iterator[dict[str
 
 
 def _elements(inputs: Sequence[Input], dims: Mapping[str, int]) -> int:
-    return max(math.prod(dims[dim] if isinstance(dim, str) else dim for dim in one.shape) for one in inputs)
+    shapes = [[dims[dim] if isinstance(dim, str) else dim for dim in one.shape] for one in inputs if not one.weight]
+    return max(map(math.prod, shapes), default=0)
 
 
 def _table_sizes(model: Any) -> dict[str, int]:

@@ -54,20 +54,23 @@ class Portfolio:
     max_bytes: float
     width: int = 2
     depth: int = 5
+    weights_bytes: int = 0  # of a skeleton: what its weights have, which are not in it
     record: list[dict[str, Any]] = field(default_factory=list)
     tried_count: int = 0
     parents: dict[str, State] = field(default_factory=dict)  # what each state was made of, by hash
+    _known: set[Any] = field(default_factory=set)  # kinds of which one is verified
+    _tried: set[str] = field(default_factory=set)  # hashes
 
     def search(self, start: State) -> list[State]:
         """Every verified state, those of the fewest nodes first; the start among them."""
         found, frontier = [start], [start]
-        seen = {start.kind}
+        self._known, self._tried = {start.kind}, {start.sha256}
         for level in range(self.depth):
             children: list[State] = []
             for state in frontier:
                 for tool in self.tools:
                     if tool not in state.chain[-1:]:
-                        children += self._child(state, tool, seen)
+                        children += self._child(state, tool)
             best = min(one.cost for one in found)
             frontier = self._verified(sorted(children, key=lambda one: one.cost))
             found += frontier
@@ -75,16 +78,16 @@ class Portfolio:
                 break
         return sorted(found, key=lambda one: one.cost)
 
-    def _child(self, state: State, tool: str, seen: set[Any]) -> list[State]:
+    def _child(self, state: State, tool: str) -> list[State]:
         self.tried_count += 1
         try:
             made = self._made(state, tool, self.setting)
         except StepError as error:
             self._note(state, tool, "failed", str(error))
             return self._without_suspects(state, tool)
-        if made.kind in seen:
+        if made.kind in self._known or made.sha256 in self._tried:
             return []
-        seen.add(made.kind)
+        self._tried.add(made.sha256)
         return [made]
 
     def _made(self, state: State, tool: str, setting: Setting) -> State:
@@ -123,17 +126,27 @@ class Portfolio:
         return replace(state, max_error=error)
 
     def _verified(self, children: Sequence[State]) -> list[State]:
+        """The best few that are right, one of each kind: a wrong one does not hide another of its kind."""
         kept: list[State] = []
         for child in children:
             if len(kept) >= self.width:
                 break
-            tool = child.chain[-1]
-            try:
-                kept.append(self._proven(child))
-            except StepError as failure:
-                self._note(child, tool, "wrong", str(failure))
-                kept += self._without_suspects(self.parents[child.sha256], tool)
+            if child.kind in self._known:
+                continue
+            for state in self._right(child):
+                if state.kind not in self._known:
+                    self._known.add(state.kind)
+                    kept.append(state)
         return kept
+
+    def _right(self, child: State) -> list[State]:
+        """The child if it is proven, else what its tool gives without what is to blame."""
+        try:
+            return [self._proven(child)]
+        except StepError as failure:
+            tool = child.chain[-1]
+            self._note(child, tool, "wrong", str(failure))
+            return self._without_suspects(self.parents[child.sha256], tool)
 
     def _error(self, state: State) -> float:
         return self.reference.check(read(self.steps, state.sha256))
@@ -143,7 +156,7 @@ class Portfolio:
         self.record.append({"tool": tool, "chain": chain, "what": what, "reason": reason})
 
     def _cpu_s(self, state: State) -> float:
-        return cpu_s(state.nodes_count, state.size_bytes)
+        return cpu_s(state.nodes_count, state.size_bytes + self.weights_bytes)
 
 
 def cpu_s(nodes_count: int, size_bytes: int) -> float:

@@ -17,7 +17,7 @@ from rayopt.errors import StepError
 from rayopt.graph import branches, chance, forcing
 from rayopt.graph.certificate import samples
 from rayopt.graph.difference import ATOL_SHARE, HALF, RTOL, difference, moderate_parts
-from rayopt.graph.edges import EMPTY, LOWEST, all_beside, edges
+from rayopt.graph.edges import EMPTY, LOWEST, OFF, SPECIAL, all_beside, edges
 from rayopt.graph.inputs import Array, Probe, assignments, emptied, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.verdicts import Refused
@@ -25,6 +25,7 @@ from rayopt.graph.verdicts import Refused
 TRIES = 600
 SEEDS = 3
 BRANCH_TRIES = 24
+MOST_OF_LARGE = 3  # edges: each goes through all weights
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,20 @@ class Reference:
                     error = error or str(failure)
                     continue
                 shapes.append(dims)
-                for more in range(1, SEEDS if len(shapes) == 1 else 2):
+                for more in range(1, self._seeds(len(shapes))):
                     self._try(running, Probe(probe.seed + more, dims, probe.picks, probe.high))
                 break
             if len(shapes) >= (2 if dynamic else 1) or tries > TRIES:
                 break
         if not shapes:
             raise Refused("does_not_run", f"it runs on no input that was tried: {error}")
+
+    def _seeds(self, shapes_count: int) -> int:
+        """With how many seeds a shape is run: more with the first; less where each run goes through a large model."""
+        return (2 if self._is_large() else SEEDS) if shapes_count == 1 else (1 if self._is_large() else 2)
+
+    def _is_large(self) -> bool:
+        return any(one.weight for one in self.inputs)
 
     def _variants(self, seed: int, dims: Mapping[str, int]) -> Iterator[Probe]:
         whole = any(one.high is None and not one.pool and one.dtype.startswith(("int", "uint")) for one in self.inputs)
@@ -130,6 +138,8 @@ class Reference:
         """What is worth comparing beside likely values, at the smallest sizes that were found."""
         base = min(self.probes, key=lambda one: sum(one.dims.values()))
         found = [replace(base, edge=edge) for edge in edges(self.inputs)]
+        if self._is_large():
+            found = [one for one in found if one.edge.startswith((OFF, SPECIAL, LOWEST))][:MOST_OF_LARGE]
         return found + [replace(base, dims=dims, edge=EMPTY) for dims in emptied(self.inputs, base.dims)]
 
     def add(self, probe: Probe) -> bool:

@@ -29,7 +29,7 @@ from rayopt.graph.portfolio import (
     usable,
 )
 from rayopt.graph.proof import Reference
-from rayopt.graph.skeleton import LARGE_BYTES
+from rayopt.graph.skeleton import LARGE_BYTES, WHOLE_BYTES
 from rayopt.graph.steps import Steps
 from rayopt.graph.timing import compare
 from rayopt.graph.tools import Setting, installed
@@ -38,7 +38,6 @@ from rayopt.graph.widening import widen
 from rayopt.runs.files import file_sha256
 
 MAX_GROWTH = 1.01
-WHOLE_BYTES = 1 << 30  # what is larger is proven by its skeleton or not at all
 FINISHED = 6  # candidates that are tried at most ...
 QUICKER_S = 1.0  # so much less CPU time than for a step: nothing else comes of an original that does not end
 TIMED = 3  # ... and timed, before the original is kept

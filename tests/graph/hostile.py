@@ -502,6 +502,43 @@ def bomb_of_computed_shape() -> onnx.ModelProto:
 
 
 @case("fold_bomb")
+def bomb_of_a_power() -> onnx.ModelProto:
+    return _bomb(node("Pow", "a b", "d"), node("ConstantOfShape", "d", "big"), a=np.array([2]), b=np.array([40]))
+
+
+@case("fold_bomb")
+def bomb_of_a_product() -> onnx.ModelProto:
+    return _bomb(node("ReduceProd", "a", "d"), node("ConstantOfShape", "d", "big"), a=np.array([2] * 40))
+
+
+@case("fold_bomb")
+def bomb_of_the_larger_one() -> onnx.ModelProto:
+    nodes = [node("Max", "a b", "c"), node("Where", "no b c", "d"), node("ConstantOfShape", "d", "big")]
+    return _bomb(*nodes, a=np.array([1 << 40]), b=np.array([1]), no=np.array([False]))
+
+
+@case("fold_bomb")
+def bomb_of_a_negative_size() -> onnx.ModelProto:
+    return _bomb(node("Neg", "a", "d"), node("ConstantOfShape", "d", "big"), a=np.array([-(1 << 40)]))
+
+
+@case("fold_bomb")
+def bomb_of_shifted_bits() -> onnx.ModelProto:
+    nodes = [
+        node("BitShift", "a b", "e", direction="LEFT"),
+        node("Cast", "e", "d", to=7),
+        node("ConstantOfShape", "d", "big"),
+    ]
+    return _bomb(*nodes, a=np.array([1], np.uint64), b=np.array([40], np.uint64))
+
+
+@case("fold_bomb")
+def bomb_of_a_range_to_a_power() -> onnx.ModelProto:
+    nodes = [node("Pow", "a e", "b"), node("Range", "z b o", "r"), node("Cast", "r", "big", to=FLOAT)]
+    return _bomb(*nodes, a=np.array(2), e=np.array(40), z=np.array(0), o=np.array(1))
+
+
+@case("fold_bomb")
 def bomb_in_a_branch() -> onnx.ModelProto:
     big = [node("ConstantOfShape", "d", "big"), node("ReduceSum", "big", "t", keepdims=0)]
     branch = helper.make_graph(big, "b", [], [value("t", ())])

@@ -54,6 +54,13 @@ def test_a_tool_that_misbehaves_is_a_line_in_the_record(name: str, what: str, re
     assert bad not in found.told["chain"]
 
 
+def test_a_wrong_model_does_not_stand_in_the_way_of_a_right_one_with_the_same_operators(path: Path) -> None:
+    bad = "tests.graph.bad_tools:lie_alike"
+    found = optimized(path, bad, "onnxoptimizer")
+    assert (found.verdict, found.told["nodes_after"], found.told["chain"]) == ("optimized", 2, ["onnxoptimizer"])
+    assert [(line["tool"], line["what"]) for line in found.told["record"]] == [(bad, "wrong")]
+
+
 def test_where_nothing_wins_the_original_is_kept(tmp_path: Path) -> None:
     made = tmp_path / "model.onnx"
     made.write_bytes(model([node("Relu", "x", "h"), node("Softmax", "h", "y")]).SerializeToString())
