@@ -10,6 +10,7 @@ import numpy as np
 
 from rayopt.errors import StepError
 from rayopt.graph.child import Limits, call
+from rayopt.graph.difference import HALF
 from rayopt.graph.edges import DROWNED, LOWEST
 from rayopt.graph.inputs import Input, Probe, feed
 from rayopt.graph.nursery import Tell
@@ -83,7 +84,7 @@ def _on_samples(argument: Mapping[str, Any], model: bytes | str) -> float:
     defaults = {one.name: numpy_helper.to_array(one) for one in tensors if one.name in overridable}
     inputs = [
         Input(
-            **{**one, "shape": tuple(one["shape"]), "pool": tuple(one["pool"]), "near": tuple(one["near"])},
+            **{**one, "shape": tuple(one["shape"]), "pool": tuple(one["pool"]), "near": tuple(one.get("near", ()))},
             default=defaults.get(one["name"]),
         )
         for one in proof["inputs"]
@@ -96,8 +97,8 @@ def _on_samples(argument: Mapping[str, Any], model: bytes | str) -> float:
         found = run(running, {name: value for name, value in fed.items() if name in names})
         for output, sample in zip(found, wanted, strict=True):
             if sample is not None:
-                error = _compared(output, sample, proof, DROWNED if told["edge"].startswith(LOWEST) else np.inf)
-                worst = worst if told["edge"] else max(worst, error)
+                error = _compared(output, sample, proof, DROWNED if told.get("edge", "").startswith(LOWEST) else np.inf)
+                worst = worst if told.get("edge", "") else max(worst, error)
     return worst
 
 
@@ -109,7 +110,7 @@ def _compared(output: Any, wanted: Mapping[str, Any], proof: Mapping[str, Any], 
     left, right = (np.array([float(one) for one in told["values"]]) for told in (wanted, got))
     if np.isfinite(drowned):
         left, right = left[np.abs(left) < drowned], right[np.abs(left) < drowned]
-    rtol, share = proof["half"].get(wanted["dtype"], (proof["rtol"], proof["atol_share"]))
+    rtol, share = proof.get("half", HALF).get(wanted["dtype"], (proof["rtol"], proof["atol_share"]))
     if not np.allclose(left, right, rtol, share * max(wanted["scale"], 1e-6), equal_nan=True):
         finite = np.isfinite(left) & np.isfinite(right)
         worst = float(np.abs(left[finite] - right[finite]).max(initial=0))
