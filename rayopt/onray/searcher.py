@@ -188,9 +188,10 @@ def _lines_of(path: str | None) -> list[str]:
 
 def namer(flight: Flight) -> Callable[[Any], str]:
     """What names Tune's trials: the search's name and the id that the trial has in its run folder."""
+    search, id_of = flight.name, flight.id_of  # Tune pickles what names trials, and a flight has a lock
 
     def name(trial: Any) -> str:
-        return f"{flight.name}-{flight.id_of(trial.config['params'])}"
+        return f"{search}-{id_of(trial.config['params'])}"
 
     return name
 
