@@ -25,6 +25,7 @@ from rayopt.graph.skeleton import WHOLE_BYTES
 from rayopt.graph.tools import installed
 from rayopt.graph.wire import external_locations
 from rayopt.measure.machine import machine
+from rayopt.models.onnx_model import CERTIFICATE
 from rayopt.plan import Node
 from rayopt.records import Need, digest
 from rayopt.runs import journal
@@ -208,6 +209,7 @@ class Graphing:
             certificate = self._certificate(item, outcome)
             certificate["files"].update(copied)
             self.desk.folder.write_artifact(item.id, self._files(item, outcome), certificate)
+            self._rows[item.id]["certificate_sha256"] = file_sha256(self.desk.folder.artifacts / item.id / CERTIFICATE)
         self.desk.watcher.candidate(item.id, "done", {})
         if item.id not in self._journaled:
             self._journaled.add(item.id)
@@ -257,6 +259,7 @@ class Graphing:
             "max_error": told.get("max_error"),
             "latency_ratio": latency.get("ratio"),
             "session_ratio": latency.get("session_ratio"),
+            "one_size": told.get("proof", {}).get("one_size", False),
             "unreached": [one for one in told.get("conditions", []) if set(one["seen"]) != {"then", "else"}],
             "caught": [one for one in told.get("record", []) if one["what"] != "left"],
             "left": [one for one in told.get("record", []) if one["what"] == "left"],

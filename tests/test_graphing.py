@@ -154,6 +154,12 @@ def test_the_proof_can_be_repeated_and_a_changed_byte_is_found(finished: Path) -
     problems = [one.problem for one in verify_folder(finished)]
     first.write_bytes(content)
     assert sorted(problems) == ["", "good.onnx is not what was proven: its hash differs"]
+    certificate = first.parent / "certificate.json"
+    content = certificate.read_bytes()
+    certificate.write_bytes(content.replace(b'"max_error": 0', b'"max_error": 1'))
+    problems = [one.problem for one in verify_folder(finished)]
+    certificate.write_bytes(content)
+    assert sorted(problems) == ["", "certificate.json is not what the summary names: its hash differs"]
 
 
 def test_another_model_with_a_certificate_to_match_is_found_by_running_it(finished: Path) -> None:
@@ -169,7 +175,7 @@ def test_another_model_with_a_certificate_to_match_is_found_by_running_it(finish
     certificate = json.loads(kept[1])
     certificate["source"]["path"] = "/nowhere/good.onnx"  # the recorded outputs are all there is
     at.write_text(json.dumps(certificate | {"files": {"good.onnx": sha256}}))
-    row["sha256"] = sha256
+    row |= {"sha256": sha256, "certificate_sha256": hashlib.sha256(at.read_bytes()).hexdigest()}
     (finished / "summary.json").write_text(json.dumps(summary))
     found = {one.id: one.problem for one in verify_folder(finished)}
     for place, content in zip((path, at, finished / "summary.json"), kept, strict=True):

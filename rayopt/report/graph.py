@@ -41,6 +41,7 @@ class Sheet:
     caught: tuple[tuple[str, str, str, str], ...]
     left: tuple[tuple[str, str, str], ...]
     unreached: tuple[tuple[str, str, str], ...]
+    one_size: tuple[str, ...]
 
 
 def headline(summary: Json) -> str:
@@ -78,7 +79,8 @@ def sheet(summary: Json) -> Sheet:
         if one.get("verdict") == "optimized"
         for line in one.get("unreached") or ()
     ]
-    return Sheet(tuple(map(_row, models)), tuple(caught), tuple(left), tuple(unreached))
+    one_size = tuple(str(one.get("name")) for one in models if one.get("one_size") and one["verdict"] == "optimized")
+    return Sheet(tuple(map(_row, models)), tuple(caught), tuple(left), tuple(unreached), one_size)
 
 
 def context(summary: Json) -> dict[str, Any]:
