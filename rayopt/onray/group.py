@@ -20,8 +20,9 @@ import ray
 from rayopt.backend import describe, trace
 from rayopt.errors import RayoptError, WorkError
 from rayopt.onray.nodes import Nodes
-from rayopt.onray.post import Order, Post
+from rayopt.onray.post import RUN, Order, Post
 from rayopt.onray.quiet import quieted
+from rayopt.onray.reserved import forget_the_dead
 from rayopt.onray.session import is_here, session
 
 LIVES = 3  # how often Ray Train starts the workers of one fit anew
@@ -105,6 +106,8 @@ class Group:
         self.post = Post(secrets.token_hex(6))
         self.failure: BaseException | None = None
         with unwarned():
+            if isinstance(shape.workers, tuple):
+                forget_the_dead()
             self._trainer = _trainer(self.post, shape, storage)
         self._count = 0
         self._idle: threading.Timer | None = None
@@ -212,6 +215,7 @@ def _trainer(post: Post, shape: Shape, storage: Path) -> Any:
 
         def after_controller_start(self, train_run_context: Any) -> None:
             post.leave("controller", ray.get_runtime_context().current_actor)
+            post.leave(RUN, train_run_context.run_id)
 
     resources = dict(shape.resources)
     callbacks: list[Any] = [Known()]  # more than the public kind of callbacks is taken

@@ -26,6 +26,9 @@ def dumps(value: Any) -> bytes:
     return content
 
 
+RUN = "run"  # the letter that says what Ray calls the training of a group
+
+
 @dataclass(frozen=True)
 class Order:
     """What a group is to do next. `work` is a reference to something with `run(seat)`; `folder` is seen by all."""
@@ -90,8 +93,16 @@ class Post:
 
     def burn(self) -> None:
         """All letters go but the one that says that there will be no more: a late worker may still look for it."""
-        for part in ("news/", "ended/", "stop/", "controller", "place"):
+        for part in ("news/", "ended/", "stop/", "controller", "place", RUN):
             _internal_kv_del(self._key(part), del_by_prefix=True, namespace=NAMESPACE)
+
+    @classmethod
+    def with_runs(cls) -> Iterator[Post]:
+        """The posts of the cluster whose letters were not burnt: of groups that work, and of dead ones."""
+        for key in _internal_kv_list(b"train/", namespace=NAMESPACE):
+            _, group, name = key.decode().split("/", 2)
+            if name == RUN:
+                yield cls(group)
 
     def _put(self, name: str, content: bytes) -> None:
         _internal_kv_put(self._key(name), content, namespace=NAMESPACE)

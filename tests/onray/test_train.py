@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import ray
 import torch
 from torch import nn
 
@@ -22,6 +23,8 @@ from rayopt.onray import kept
 from rayopt.onray.group import Shape, name_of
 from rayopt.onray.nodes import Node
 from rayopt.onray.parcel import culprit
+from rayopt.onray.post import RUN, Post
+from rayopt.onray.reserved import forget_the_dead
 from rayopt.onray.train import RayTrain
 from rayopt.training.source import Arrays
 from tests.onray.trainings import training
@@ -40,12 +43,46 @@ def _nobody_waits(ray_session: str) -> Iterator[None]:
     kept.dismiss()
 
 
+class Controller:
+    """An actor that does nothing."""
+
+
 def run(work: Any, folder: Path, workers: Any = 2, **host: Any) -> Any:
     return RayTrain(**host).run(work, workers, folder, lambda metrics: None)
 
 
 def test_a_group_takes_what_there_is_between_its_limits(tmp_path: Path) -> None:
     assert run(Facts(), tmp_path, workers=(1, 3))["world"] == 2
+
+
+def test_what_a_killed_controller_has_reserved_is_given_back(tmp_path: Path) -> None:
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+    from ray.train import ScalingConfig
+    from ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client import (
+        TrainAutoscalingCoordinatorClient,
+    )
+
+    run(Facts(), tmp_path)
+    kept.dismiss()
+    dead, alive = Post("dead"), Post("alive")
+    for post, ends in ((dead, True), (alive, False)):
+        actor = ray.remote(num_cpus=0)(Controller).remote()
+        ray.get(actor.__ray_ready__.remote())
+        post.leave("controller", actor)
+        post.leave(RUN, post.group)
+        client = TrainAutoscalingCoordinatorClient(f"train-{post.group}")
+        client.send_resource_request(ScalingConfig(num_workers=1), 1)
+        if ends:
+            ray.kill(actor)
+    forget_the_dead()
+    coordinator = get_or_create_autoscaling_coordinator()
+    reserved = [ray.get(coordinator.get_reserved_resources.remote(f"train-{name}")) for name in ("dead", "alive")]
+    alive.burn()
+    TrainAutoscalingCoordinatorClient("train-alive").cancel_resource_request()
+    assert [bool(one) for one in reserved] == [False, True]
+    assert list(Post.with_runs()) == []
 
 
 def test_a_group_serves_one_work_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
