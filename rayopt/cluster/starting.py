@@ -124,18 +124,18 @@ def _set_up(remote: Remote) -> Trouble | None:
 
 
 def _alive_already(cluster: ClusterFile, token: str, ready: Mapping[str, Found]) -> Mapping[str, Node]:
-    """The nodes of a cluster that runs; nothing where only leftovers run.
+    """The nodes of a cluster that runs; nothing where only leftovers run, as workers without a head are.
 
-    Raises WorkError where Ray runs and its dashboard does not say what: jobs may run there.
+    Raises WorkError where the head runs and its dashboard does not say what: jobs may run there.
     """
     try:
         with open_tunnel(cluster) as url:
             return {node.address: node for node in Dashboard(url, token).nodes() if node.alive}
     except WorkError as error:
-        running = [host for host, found in ready.items() if found.facts["raylet"]]
-        if not running:
+        head = ready.get(cluster.hosts[0])
+        if head is None or not head.facts["raylet"]:
             return {}
-        problem = f"{cluster.name}: Ray runs on {', '.join(running)}, but {error}"
+        problem = f"{cluster.name}: Ray runs on {head.host}, but {error}"
         remedy = f"`rayopt cluster down {cluster.path}` ends it and what runs on it; then start it again"
         raise WorkError(f"{problem}; {remedy}") from error
 

@@ -61,7 +61,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch, head: dict[str, Any], worker: dict[st
 OK = starting.Answer(0, "", "")
 
 
-@pytest.mark.parametrize(("head", "worker"), [(BUSY, BUSY), (BUSY, IDLE), ({**BUSY, "raylet": False}, BUSY)])
+@pytest.mark.parametrize(("head", "worker"), [(BUSY, BUSY), (BUSY, IDLE)])
 def test_up_does_not_end_what_it_cannot_ask(
     cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch, head: dict[str, Any], worker: dict[str, Any]
 ) -> None:
@@ -75,6 +75,14 @@ def test_up_ends_what_an_earlier_start_has_left(cluster: ClusterFile, monkeypatc
     done = hosts(monkeypatch, {**IDLE, "marked": 2}, IDLE)
     starting.up(cluster, lambda text: None)
     assert done == [f"end {HEAD}", f"start {HEAD}", f"start {WORKER}"]
+
+
+def test_workers_without_a_head_are_left_of_an_earlier_start(
+    cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = hosts(monkeypatch, {**BUSY, "raylet": False}, BUSY)
+    starting.up(cluster, lambda text: None)
+    assert sorted(done) == sorted(f"{what} {host}" for what in ("end", "start") for host in (HEAD, WORKER))
 
 
 def test_up_leaves_a_cluster_of_that_name_alone_that_another_client_has_started(
