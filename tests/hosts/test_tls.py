@@ -30,7 +30,7 @@ for credentials in (known, grpc.ssl_channel_credentials(authority), None):
     with made as channel:
         call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
         try:
-            call(b"", timeout=5, metadata=[("authorization", f"Bearer {read("token").decode()}")])
+            call(b"", timeout=5, metadata=[("authorization", "Bearer " + read("token").decode())])
             print("OK")
         except grpc.RpcError as error:
             print(error.code().name)
