@@ -10,7 +10,7 @@ import numpy as np
 
 from rayopt.errors import StepError
 from rayopt.graph.child import Limits, call
-from rayopt.graph.difference import HALF
+from rayopt.graph.difference import HALF, LEAST_EDGE_SCALE, LEAST_SCALE
 from rayopt.graph.edges import DROWNED, LOWEST
 from rayopt.graph.inputs import Input, Probe, feed
 from rayopt.graph.nursery import Tell
@@ -97,21 +97,23 @@ def _on_samples(argument: Mapping[str, Any], model: bytes | str) -> float:
         found = run(running, {name: value for name, value in fed.items() if name in names})
         for output, sample in zip(found, wanted, strict=True):
             if sample is not None:
-                error = _compared(output, sample, proof, DROWNED if told.get("edge", "").startswith(LOWEST) else np.inf)
-                worst = worst if told.get("edge", "") else max(worst, error)
+                edge = told.get("edge", "")
+                error = _compared(output, sample, proof, edge)
+                worst = worst if edge else max(worst, error)
     return worst
 
 
-def _compared(output: Any, wanted: Mapping[str, Any], proof: Mapping[str, Any], drowned: float) -> float:
-    """The largest difference from what was recorded, but for what is larger than `drowned`; raises StepError."""
+def _compared(output: Any, wanted: Mapping[str, Any], proof: Mapping[str, Any], edge: str) -> float:
+    """The largest difference from what was recorded, but for what overflows at an edge; raises StepError."""
     got = _sample(output)
     if got is None or (got["shape"], got["dtype"]) != (wanted["shape"], wanted["dtype"]):
         raise StepError("an output has another shape or type than was recorded")
     left, right = (np.array([float(one) for one in told["values"]]) for told in (wanted, got))
-    if np.isfinite(drowned):
-        left, right = left[np.abs(left) < drowned], right[np.abs(left) < drowned]
+    if edge.startswith(LOWEST):
+        left, right = left[np.abs(left) < DROWNED], right[np.abs(left) < DROWNED]
+    least_scale = LEAST_EDGE_SCALE if edge else LEAST_SCALE
     rtol, share = proof.get("half", HALF).get(wanted["dtype"], (proof["rtol"], proof["atol_share"]))
-    if not np.allclose(left, right, rtol, share * max(wanted["scale"], 1e-6), equal_nan=True):
+    if not np.allclose(left, right, rtol, share * max(wanted["scale"], least_scale), equal_nan=True):
         finite = np.isfinite(left) & np.isfinite(right)
         worst = float(np.abs(left[finite] - right[finite]).max(initial=0))
         raise StepError(f"its outputs differ by up to {worst:.3g} from those that were recorded")

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Generator = np.random.Generator
-OFF, ZEROS, ONES, LARGE, NEAR, SPECIAL, LOWEST, EMPTY, BESIDE = (
-    "off", "zeros", "ones", "large", "near", "special", "lowest", "empty", "beside",
+OFF, ZEROS, ONES, LARGE, NEAR, SPECIAL, LOWEST, LOW, EMPTY, BESIDE = (
+    "off", "zeros", "ones", "large", "near", "special", "lowest", "rather low", "empty", "beside",
 )  # fmt: skip
 BOUNDING = ("Clip", "Min", "Max", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 MANY_WHOLE = 1000  # how far from 0 whole numbers lie about which the graph says nothing
 FARTHEST = 1e6  # a threshold that counts
 MOST_THRESHOLDS = 32
+LESS = 2.0**-10  # of the lowest number: as low to a mask, but sums of it do not overflow
 DROWNED = 1e30  # beside the lowest numbers nothing larger than this is compared: what overflows depends on the order
 
 
@@ -50,8 +51,9 @@ def values(edge: str, one: Input, shape: tuple[int, ...], generator: Generator) 
     """What an input is at an edge; None where that is nothing special."""
     if one.dtype == "bool":
         return {OFF: np.zeros, ZEROS: np.ones}[edge](shape, bool) if edge in (OFF, ZEROS) else None
-    if edge.startswith(LOWEST):
-        return _lowest(one, shape, generator) if edge == f"{LOWEST} {one.name}" else None
+    if edge.startswith((LOWEST, LOW)):
+        share = {f"{LOWEST} {one.name}": 1.0, f"{LOW} {one.name}": LESS}.get(edge)
+        return None if share is None else _low(one, shape, generator, share * float(np.finfo(one.dtype).min))
     if edge.startswith(BESIDE):
         number = float(edge.removeprefix(BESIDE))
         return np.full(shape, number, one.dtype) if one.dtype.startswith("float") else None
@@ -99,11 +101,11 @@ def thresholds(model: Any) -> tuple[float, ...]:
     ]
 
 
-def _lowest(one: Input, shape: tuple[int, ...], generator: Generator) -> Array:
+def _low(one: Input, shape: tuple[int, ...], generator: Generator, low: float) -> Array:
     found = generator.normal(size=shape).astype(one.dtype)
     rows = generator.random((*shape[:-1], 1)[: len(shape)]) < 0.5
     rows.flat[:1] = True
-    return np.where(rows, np.finfo(one.dtype).min, found).astype(one.dtype)
+    return np.where(rows, low, found).astype(one.dtype)
 
 
 def _large(one: Input, shape: tuple[int, ...], generator: Generator) -> Array:

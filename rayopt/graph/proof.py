@@ -16,8 +16,16 @@ import numpy as np
 from rayopt.errors import StepError
 from rayopt.graph import branches, chance, forcing
 from rayopt.graph.certificate import samples
-from rayopt.graph.difference import ATOL_SHARE, HALF, RTOL, difference, moderate_parts
-from rayopt.graph.edges import EMPTY, LOWEST, OFF, SPECIAL, all_beside, edges
+from rayopt.graph.difference import (
+    ATOL_SHARE,
+    HALF,
+    LEAST_EDGE_SCALE,
+    LEAST_SCALE,
+    RTOL,
+    difference,
+    moderate_parts,
+)  # fmt: skip
+from rayopt.graph.edges import EMPTY, LOW, LOWEST, OFF, SPECIAL, all_beside, edges
 from rayopt.graph.inputs import Array, Probe, assignments, emptied, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.verdicts import Refused
@@ -149,8 +157,20 @@ class Reference:
             found = run(self._running, self._fed(probe))
         except StepError:
             return False
+        if probe.edge.startswith(LOWEST) and not self._is_steady(probe, found):
+            return False
         self.edges.append(probe)
         self._edge_outputs.append(found[: len(self.names)])
+        return True
+
+    def _is_steady(self, probe: Probe, lowest: Outputs) -> bool:
+        """Whether numbers a little less low give the same; else what overflows decides, by the order of sums."""
+        less = replace(probe, edge=probe.edge.replace(LOWEST, LOW, 1))
+        try:
+            for one, other in zip(lowest, run(self._running, self._fed(less)), strict=False):
+                difference(*moderate_parts(one, other))
+        except StepError:
+            return False
         return True
 
     def unreached(self) -> list[tuple[forcing.Switch, bool]]:
@@ -253,7 +273,7 @@ class Reference:
             for before, after in zip(outputs, found, strict=True):
                 if probe.edge.startswith(LOWEST):
                     before, after = moderate_parts(before, after)
-                error = difference(before, after)
+                error = difference(before, after, LEAST_EDGE_SCALE if probe.edge else LEAST_SCALE)
                 worst = worst if probe.edge else max(worst, error)
         self._check_forced(cut, names)
         return worst

@@ -12,6 +12,8 @@ import pytest
 
 from rayopt.errors import StepError
 from rayopt.graph import passes
+from rayopt.graph.difference import LEAST_EDGE_SCALE, difference
+from rayopt.graph.edges import LOWEST
 from rayopt.graph.inputs import feed
 from rayopt.graph.proof import Reference
 from rayopt.graph.steps import Steps
@@ -129,3 +131,21 @@ def test_one_size_alone_is_told() -> None:
     text = "(float[n,3] x) => (float[k,3] y) <int64[2] s = {4, 3}> { r = Reshape(x, s)  y = Neg(r) }"
     assert Reference(Example(text).model(), {}).told()["one_size"]
     assert not Reference(Example(WRONG["bounds"][0]).model(), {}).told()["one_size"]
+
+
+def test_where_the_lowest_numbers_overflow_inside_nothing_is_compared() -> None:
+    """What the outputs are then is decided by the order of sums, which rewrites may change."""
+    overflows = Example(HEAD + "{ a = Mul(x, three)  y = Div(x, a) }").model()
+    masks = Example(HEAD + "{ a = Add(x, one)  y = Softmax<axis = -1>(a) }").model()
+    added = [
+        [reference.add(probe) for probe in reference.probes_of_edges() if probe.edge.startswith(LOWEST)]
+        for reference in (Reference(overflows, {}), Reference(masks, {}))
+    ]
+    assert added == [[False], [True]]
+
+
+def test_outputs_that_all_saturate_are_as_right_as_float32_is() -> None:
+    before, after = (np.array([number], np.float32) for number in (3e-8, 9e-8))
+    assert difference(before, after, LEAST_EDGE_SCALE) < 1e-7
+    with pytest.raises(StepError, match="differ by up to"):
+        difference(before, after)
