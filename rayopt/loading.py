@@ -45,6 +45,16 @@ def load(job: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()) -
     return Loaded(document, kind, settings, text)
 
 
+def check_plannable(job: Path) -> None:
+    """Raises InputError where the memory of a job's steps is not planned apart from its run."""
+    document = read_document(job)
+    kind = document.data.get("kind")
+    if kind in ("distill", "optimize", "search", "graph"):
+        remedy = "add `memory: {budget: 8GiB}` to it: its run plans before the first step" if kind == "distill" else ""
+        problem = f"is of kind {kind!r}; the steps of `train` are planned alone"
+        raise input_error(document.place(("kind",)), problem, remedy or "give a job of kind `train`")
+
+
 def job_of_model(
     model: Path, data: str | None = None, target: str | None = None, max_drop: float | None = None
 ) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def memory(
         from rayopt import api, loading
         from rayopt.cli.show import show_summary
 
+        loading.check_plannable(job)
         budgets = () if budget is None else (f"memory.budget={budget}",)
         given = (*assignments, "kind=memory", *budgets)
         name = loading.load(job, given).job.name

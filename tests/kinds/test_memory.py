@@ -31,6 +31,15 @@ def rows():
 """
 
 
+@pytest.mark.parametrize(("kind", "remedy"), [("distill", "add `memory: {budget"), ("graph", "give a job of kind")])
+def test_what_is_not_planned_alone_is_said(kind: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(f"name: other\nkind: {kind}\n")
+    done = CliRunner().invoke(cli, ["memory", str(tmp_path / "job.yaml"), "--budget", "1MiB"])
+    assert done.exit_code == 2
+    assert f"job.yaml:2: kind: is of kind '{kind}'" in done.stderr
+    assert remedy in done.stderr
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     (tmp_path / "flat_digits.py").write_text(SOURCE)
