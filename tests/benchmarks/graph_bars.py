@@ -1,6 +1,7 @@
 """How few nodes other tools reach on a model: alone, all in one fixed chain, two by two, and all of them searched.
 
-Each is run and verified as ours are, on the same normalised model; results are kept beside the corpus by content.
+Each is run and verified as ours are, on the same normalised model; results are kept beside the corpus, by content and by the
+versions of the tools and of what verifies them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rayopt.graph.tools import TOOLS, Setting, installed
+from rayopt.tasks import code_hash
 
 Json = dict[str, Any]
 SINGLE = ("onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim")
@@ -44,7 +46,8 @@ def fixed_chain(content: bytes, setting: Setting) -> bytes:
 def bar(path: Path, folder: Path) -> Json:
     """`tool` and `chain`: the fewest nodes of a single tool, and of any way; `ways`: each; `caught`: what failed."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    known = folder / "bars" / f"{hashlib.sha256(f'{sha256} {sorted(installed().items())}'.encode()).hexdigest()}.json"
+    by = [sorted(installed().items()), code_hash()]
+    known = folder / "bars" / f"{hashlib.sha256(f'{sha256} {by}'.encode()).hexdigest()}.json"
     if not known.is_file():
         known.parent.mkdir(exist_ok=True)
         known.write_text(json.dumps(_measured(path)))
