@@ -1,7 +1,7 @@
 """How few nodes other tools reach on a model: alone, all in one fixed chain, two by two, and all of them searched.
 
-Each is run and verified as ours are, on the same normalised model; results are kept beside the corpus, by content and by the
-versions of the tools and of what verifies them.
+Each is run and verified as ours are, on the same normalised model; results are kept beside the corpus, by content and
+by the versions of the tools and of what verifies them.
 """
 
 from __future__ import annotations
