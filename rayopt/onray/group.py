@@ -106,8 +106,7 @@ class Group:
         self.post = Post(secrets.token_hex(6))
         self.failure: BaseException | None = None
         with unwarned():
-            if isinstance(shape.workers, tuple):
-                forget_the_dead()
+            forget_the_dead()
             self._trainer = _trainer(self.post, shape, storage)
         self._count = 0
         self._idle: threading.Timer | None = None

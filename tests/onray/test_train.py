@@ -63,15 +63,18 @@ def test_what_a_killed_controller_has_reserved_is_given_back(tmp_path: Path) -> 
     from ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client import (
         TrainAutoscalingCoordinatorClient,
     )
+    from ray.util import placement_group, placement_group_table, remove_placement_group
 
     run(Facts(), tmp_path)
     kept.dismiss()
-    dead, alive = Post("dead"), Post("alive")
+    dead, alive, places = Post("dead"), Post("alive"), {}
     for post, ends in ((dead, True), (alive, False)):
         actor = ray.remote(num_cpus=0)(Controller).remote()
         ray.get(actor.__ray_ready__.remote())
         post.leave("controller", actor)
         post.leave(RUN, post.group)
+        places[post.group] = placement_group([{"CPU": 0.5}])
+        post.leave("place", places[post.group])
         client = TrainAutoscalingCoordinatorClient(f"train-{post.group}")
         client.send_resource_request(ScalingConfig(num_workers=1), 1)
         if ends:
@@ -79,9 +82,12 @@ def test_what_a_killed_controller_has_reserved_is_given_back(tmp_path: Path) -> 
     forget_the_dead()
     coordinator = get_or_create_autoscaling_coordinator()
     reserved = [ray.get(coordinator.get_reserved_resources.remote(f"train-{name}")) for name in ("dead", "alive")]
+    states = [placement_group_table(places[name])["state"] for name in ("dead", "alive")]
+    remove_placement_group(places["alive"])
     alive.burn()
     TrainAutoscalingCoordinatorClient("train-alive").cancel_resource_request()
     assert [bool(one) for one in reserved] == [False, True]
+    assert [state == "REMOVED" for state in states] == [True, False]
     assert list(Post.with_runs()) == []
 
 
