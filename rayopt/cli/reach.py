@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rayopt.cluster.files import ClusterFile
     from rayopt.onray.submit import Submissions
 
+HTTP_PORT = 80
 PATH = click.Path(path_type=Path)
 OPTIONS = (
     click.option("--cluster", type=PATH, metavar="FILE", help="The file of a cluster that `cluster up` started."),
@@ -81,7 +83,10 @@ def _given(cluster: Path | None, address: str | None, token_file: Path | None) -
         problem = "is missing" if cluster is None else "and --cluster say different things"
         raise input_error("--address", problem, "give one of them: --cluster FILE or --address URL")
     if cluster is None:
-        return None, _token(token_file)
+        token = _token(token_file)
+        if token is not None and token_file is None:
+            _refuse_strangers(str(address))
+        return None, token
     from rayopt.cluster.files import read_cluster
     from rayopt.cluster.token import token_of
 
@@ -89,6 +94,17 @@ def _given(cluster: Path | None, address: str | None, token_file: Path | None) -
         raise input_error("--token-file", "goes with --address alone", "leave it out: rayopt has the cluster's token")
     given = read_cluster(cluster)
     return given, token_of(given)
+
+
+def _refuse_strangers(address: str) -> None:
+    """The token that Ray keeps goes to no port of this machine that another user has taken."""
+    from rayopt.cluster.files import is_here
+    from rayopt.cluster.holders import refuse_others_here
+
+    found = urlsplit(address if "://" in address else f"http://{address}")
+    with contextlib.suppress(ValueError):  # a port that is none is told where the address is used
+        if is_here(found.hostname or ""):
+            refuse_others_here(found.port or HTTP_PORT)
 
 
 def _token(given: Path | None) -> str | None:

@@ -65,6 +65,7 @@ def findings(cluster: ClusterFile | None) -> Findings:
     _look_at_tokens(found)
     if cluster is not None:
         _look_at_hosts(cluster, found)
+    _look_at_dashboards(cluster, found)
     opened = {port.port for ports in found.listening.values() for port in ports if port.open}
     if opened:
         hosts = cluster.hosts if cluster and cluster.hosts else ("THE HOSTS",)
@@ -90,6 +91,8 @@ def _look_at_hosts(cluster: ClusterFile, found: Findings) -> None:
     hosts = cluster.hosts or (started.hosts if started else ())
     mark = started.mark if started else ""
     for host, one in probe(cluster, hosts, mark).items():
+        for path, mode in one.facts.get("too_open", {}).items():
+            found.faults.append(f"{host}: {path} can be read by others (mode {mode:o}): end the cluster, start it anew")
         if one.trouble:
             found.faults.append(str(one.trouble))
         elif differing := one.differences(our_environment()):
@@ -97,11 +100,18 @@ def _look_at_hosts(cluster: ClusterFile, found: Findings) -> None:
     for host, told in on_all(cluster, hosts, lambda remote: ask(remote, "listening", mark=mark)).items():
         if not told.trouble:
             found.listening[host] = _of_ray(ports_of(told.facts["ports"]))
+
+
+def _look_at_dashboards(cluster: ClusterFile | None, found: Findings) -> None:
+    """Whoever reaches a dashboard may run programs there, unless it asks for a token."""
     for host, ports in found.listening.items():
         for port in ports:
-            if port.port == cluster.dashboard_port and port.open:
+            if cluster is not None and port.port == cluster.dashboard_port and port.open:
                 place = f"{host}: the dashboard listens on {port.address}"
                 found.faults.append(f"{place}: start Ray with --dashboard-host=127.0.0.1")
+            if port.lets_in:
+                place = f"{host}: the dashboard at port {port.port} lets everybody in who reaches it"
+                found.faults.append(f"{place}: start that Ray with RAY_AUTH_MODE=token")
 
 
 def _plain(found: Findings) -> dict[str, Any]:

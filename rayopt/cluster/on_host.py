@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import importlib.metadata
 import importlib.util
 import json
@@ -18,20 +19,23 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 MARK = "RAYOPT_CLUSTER"
 NAME = "RAYOPT_CLUSTER_NAME"
 GRACE_S = 1.5  # a raylet whose GCS ends at the same time never ends politely
+DASHBOARD = "dashboard.py"
+ASK_S = 2.0
 LISTEN = "0A"  # TCP's state in /proc/net/tcp
 
 
-def facts(mark: str, libraries: list[str], name: str = "") -> dict[str, Any]:
+def facts(mark: str, libraries: list[str], name: str = "", private: Sequence[str] = ()) -> dict[str, Any]:
     """What a host has, and what of the marked cluster runs there; a node lives as long as its raylet does.
 
-    `others`: how many processes there belong to clusters of that name with other marks.
+    `others`: how many processes there belong to clusters of that name with other marks. `too_open`: the modes of those
+    `private` files that others than their owner may use.
     """
     ours = marked(mark) if mark else set()
     return {
@@ -47,7 +51,15 @@ def facts(mark: str, libraries: list[str], name: str = "") -> dict[str, Any]:
         "marked": len(ours),
         "raylet": any(_comm(pid) == "raylet" for pid in ours),
         "others": len(_others(name, mark)) if name else 0,
+        "too_open": {path: mode for path in private if (mode := _mode(path)) & 0o077},
     }
+
+
+def _mode(path: str) -> int:
+    """Who may use a file; nobody where there is none."""
+    with contextlib.suppress(OSError):
+        return Path(path).expanduser().stat().st_mode & 0o777
+    return 0
 
 
 def version_of(name: str) -> str:
@@ -133,7 +145,10 @@ def _others(name: str, mark: str) -> set[int]:
 
 
 def listening(mark: str) -> dict[str, Any]:
-    """Every TCP port that is listened on: address, port, process, and whether it belongs to the marked cluster."""
+    """Every TCP port that is listened on: address, port, process, and whether it belongs to the marked cluster.
+
+    `lets_in`: it is a dashboard that answers whoever asks.
+    """
     owners = _owners()
     ours = marked(mark) if mark else set()
     rows = []
@@ -144,10 +159,22 @@ def listening(mark: str) -> dict[str, Any]:
                 if words[3] == LISTEN:
                     address, port = _address(words[1])
                     pid = owners.get(words[9], 0)
-                    rows.append(
-                        {"address": address, "port": port, "pid": pid, "name": _title(pid), "ours": pid in ours}
-                    )
+                    row = {"address": address, "port": port, "pid": pid, "name": _title(pid), "ours": pid in ours}
+                    rows.append({**row, "lets_in": row["name"] == DASHBOARD and _lets_in(address, port)})
     return {"ports": sorted(rows, key=lambda row: (row["port"], row["address"]))}
+
+
+def _lets_in(address: str, port: int) -> bool:
+    """Whether a dashboard lists its jobs for somebody who shows no token."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
+    asked = http.client.HTTPConnection(host, port, timeout=ASK_S)
+    try:
+        asked.request("GET", "/api/jobs/")
+        return asked.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 def _send(pids: set[int], number: signal.Signals) -> set[int]:

@@ -21,6 +21,7 @@ class Port:
     port: int
     name: str
     ours: bool
+    lets_in: bool = False  # it is a dashboard that answers whoever asks
 
     @property
     def open(self) -> bool:
@@ -36,7 +37,7 @@ class Port:
 
 def ports_of(rows: Iterable[Mapping[str, Any]]) -> list[Port]:
     """The ports in what `on_host.listening` says."""
-    return [Port(row["address"], row["port"], row["name"], row["ours"]) for row in rows]
+    return [Port(row["address"], row["port"], row["name"], row["ours"], row.get("lets_in", False)) for row in rows]
 
 
 def firewall_lines(hosts: Sequence[str], ports: Iterable[int], workers: tuple[int, int] | None) -> list[str]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from rayopt.cluster.commands import asking, last_words, program
+from rayopt.cluster.commands import asking, last_words, program, token_place
 from rayopt.cluster.environment import Difference, Environment, environment_of, libraries
 from rayopt.cluster.files import ClusterFile
 from rayopt.cluster.ssh import Remote
@@ -69,6 +69,7 @@ def ask(remote: Remote, does: str, *, timeout_s: float = 60, **asked: Any) -> Fo
 
 
 def probe(cluster: ClusterFile, hosts: Iterable[str], mark: str = "") -> dict[str, Found]:
-    """The facts of every host."""
-    asked: dict[str, Any] = {"mark": mark, "libraries": list(libraries()), "name": cluster.name}
+    """The facts of every host; with the mark of what was started also whether others may read its token."""
+    private = [token_place(cluster, mark)] if mark else []
+    asked: dict[str, Any] = {"mark": mark, "libraries": list(libraries()), "name": cluster.name, "private": private}
     return on_all(cluster, hosts, lambda remote: ask(remote, "facts", **asked))

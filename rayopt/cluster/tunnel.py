@@ -8,13 +8,17 @@ import select
 import socket
 import subprocess
 from collections.abc import Iterator
+from typing import IO
 
 from rayopt.cluster.files import ClusterFile
+from rayopt.cluster.holders import LISTENS, TABLES, refuse_others, refuse_others_here
 from rayopt.cluster.ssh import CONNECT_S, Remote, trouble_of
 from rayopt.cluster.state import head_of
 from rayopt.errors import WorkError
 
 READY = b"rayopt: the tunnel is open\n"
+# Says who listens there, then that the way is open; `cat` ends when we do, and ssh with it.
+FAR = f"grep -hs ' {LISTENS} ' {' '.join(TABLES)}; id -u; printf '{READY.decode().strip()}\\n'; exec cat >/dev/null"
 TRIES = 3  # another program may take the free port before ssh does
 
 
@@ -22,10 +26,12 @@ TRIES = 3  # another program may take the free port before ssh does
 def open_tunnel(cluster: ClusterFile, port: int | None = None) -> Iterator[str]:
     """The address of the head's dashboard from here, `http://127.0.0.1:PORT`, for as long as the context lasts.
 
-    The tunnel ends with this process, however that ends. Raises WorkError where the head cannot be reached.
+    The tunnel ends with this process, however that ends. Raises WorkError where the head cannot be reached, and where
+    another user of it listens at the dashboard's port.
     """
     head = Remote(cluster, head_of(cluster))
     if head.here:
+        refuse_others_here(cluster.dashboard_port)
         yield f"http://127.0.0.1:{cluster.dashboard_port}"
         return
     process, at = _opened(head, port)
@@ -49,11 +55,11 @@ def _opened(head: Remote, port: int | None) -> tuple[subprocess.Popen[bytes], in
 
 
 def _open_once(head: Remote, at: int) -> tuple[subprocess.Popen[bytes] | None, str]:
-    """Starts ssh and waits for its word that the way is open; the far `cat` ends when we do, and ssh with it."""
+    """Starts ssh and waits for its word that the way is open."""
     way = f"127.0.0.1:{at}:127.0.0.1:{head.cluster.dashboard_port}"
     options = ("-o", "ExitOnForwardFailure=yes", "-L", way)
     process = subprocess.Popen(
-        head.argv(f"printf '{READY.decode().strip()}\\n'; exec cat >/dev/null", options),
+        head.argv(FAR, options),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -62,12 +68,28 @@ def _open_once(head: Remote, at: int) -> tuple[subprocess.Popen[bytes] | None, s
     )
     assert process.stdout is not None and process.stderr is not None  # noqa: PT018, S101 - for mypy
     ready, _, _ = select.select([process.stdout], [], [], 3 * CONNECT_S)
-    if ready and process.stdout.readline().endswith(READY):
+    said = _said(process.stdout) if ready else None
+    if said is not None:
+        try:
+            refuse_others(said, int(said[-1]), head.host, head.cluster.dashboard_port)
+        except BaseException:
+            _close(process)
+            raise
         return process, ""
     process.kill()
     err = process.stderr.read().decode(errors="replace")
     _close(process)
     return None, err if ready else f"{err}\ntimed out"
+
+
+def _said(far: IO[bytes]) -> list[str] | None:
+    """The lines before the word that the way is open; None where it never came."""
+    lines: list[str] = []
+    for line in far:
+        if line.endswith(READY):
+            return lines
+        lines.append(line.decode(errors="replace"))
+    return None
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

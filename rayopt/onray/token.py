@@ -13,11 +13,15 @@ from pathlib import Path
 
 from rayopt.errors import input_error
 
+OTHERS = 0o077
+REMEDY = "remove the file, so that a new token is made, and start anew whatever Ray of yours still runs with it"
+
 
 def private_token() -> Path | None:
     """Makes the token for a Ray that is about to start, which asks for one by itself; gives its file.
 
-    None where the environment says otherwise: no authentication, or a token from elsewhere.
+    None where the environment says otherwise: no authentication, or a token from elsewhere. Raises InputError for one
+    that others could read until now; what only its mode would let them read is closed.
     """
     if (
         os.environ.get("RAY_AUTH_MODE", "token") != "token"
@@ -27,15 +31,23 @@ def private_token() -> Path | None:
         return None
     path = Path.home() / ".ray" / "auth_token"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             _make(path)
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & OTHERS:
+            if _lies_open(path):
+                raise input_error(str(path), "others can read this token of Ray", REMEDY)
             path.chmod(0o600)
     except OSError as error:
         remedy = "let HOME be a folder that you may write to, or set RAY_AUTH_TOKEN"
         raise input_error(str(path), f"the token of Ray cannot be kept there: {error.strerror}", remedy) from error
     return path
+
+
+def _lies_open(path: Path) -> bool:
+    """Whether its group or others may read or write a file, and no folder above it keeps them out."""
+    mode, above = path.stat().st_mode, [folder.stat().st_mode for folder in path.resolve().parents]
+    return any(mode & use and all(one & enter for one in above) for use, enter in ((0o060, 0o010), (0o006, 0o001)))
 
 
 def _make(path: Path) -> None:

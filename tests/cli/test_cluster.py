@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from rayopt.cli.commands import cli
+from rayopt.cluster import on_host
 from tests.cli.test_commands import HEAVY, imported
 
 LOCAL = str(Path(__file__).parent.parent.parent / "cluster" / "local.yaml")
@@ -63,7 +66,8 @@ def test_nothing_heavy_is_imported(words: tuple[str, ...]) -> None:
     assert imported(*words) & (HEAVY | {"pydantic", "jsonschema"}) == set()
 
 
-def test_the_doctor_reports_versions_and_tokens(tmp_path: Path) -> None:
+def test_the_doctor_reports_versions_and_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "_lets_in", lambda address, port: False)  # whatever else runs on this machine
     code, out, _ = run("doctor", "--json")
     assert code == 0
     assert json.loads(out)["versions"]["Python"].startswith("3.")
@@ -73,3 +77,31 @@ def test_the_doctor_reports_versions_and_tokens(tmp_path: Path) -> None:
     code, out, _ = run("doctor")
     assert code == 1
     assert f"fault: {tmp_path}/.ray/auth_token can be read by others (mode 640): chmod 600" in out
+
+
+DASHBOARD = """
+import http.server, sys
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[1]) if self.path == "/api/jobs/" else 404)
+        self.end_headers()
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are read from Linux's tables")
+@pytest.mark.parametrize(("answer", "lets_in"), [(200, True), (401, False)])
+def test_the_doctor_names_a_dashboard_that_lets_everybody_in(tmp_path: Path, answer: int, lets_in: bool) -> None:
+    script = tmp_path / "dashboard.py"
+    script.write_text(DASHBOARD)
+    with subprocess.Popen([sys.executable, script, str(answer)], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        _, out, _ = run("doctor")
+        server.kill()
+    assert f" {port}  127.0.0.1" in out
+    assert (f"fault: here: the dashboard at port {port} lets everybody in who reaches it: start that" in out) == lets_in

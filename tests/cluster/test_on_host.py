@@ -93,6 +93,13 @@ def test_a_secret_is_its_owner_s(tmp_path: Path) -> None:
     assert sorted(path.parent.iterdir()) == [path.with_name("other"), path]
 
 
+def test_a_secret_that_others_may_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    on_host.keep({"~/kept": "a", "~/open": "b"})
+    (tmp_path / "open").chmod(0o640)
+    assert on_host.facts("", [], private=["~/kept", "~/open", "~/none"])["too_open"] == {"~/open": 0o640}
+
+
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_listening_ports_are_those_that_psutil_sees(family: socket.AddressFamily, address: str) -> None:
     with socket.socket(family) as server:

@@ -39,6 +39,15 @@ print("busy" if not ray.available_resources().get("CPU", 0) else "idle", flush=T
 sys.stdin.read()
 """
 
+SQUATTER = """
+import os, socket
+with socket.create_server(("127.0.0.1", 8265)) as one:
+    os.fchown(one.fileno(), 65534, -1)  # a socket of nobody's, as the kernel sees it
+    print("listening", flush=True)
+    while True:
+        print(one.accept()[0].recv(9999), flush=True)
+"""
+
 
 @pytest.fixture(scope="module")
 def file(world: World) -> Path:
@@ -174,6 +183,16 @@ def test_the_dashboard_is_reached_through_a_tunnel_with_the_token(world: World, 
     assert not [words for words in client.processes().values() if "8265" in words]
 
 
+def test_the_doctor_names_a_token_that_others_on_a_host_can_read(world: World, file: Path) -> None:
+    at = world["two"].home / there(world)
+    world["two"].run(["chmod", "644", at])
+    found = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))
+    world["two"].run(["chmod", "600", at])
+    assert [one for one in found["faults"] if "can be read" in one] == [
+        f"{world['two'].address}: ~/{there(world)} can be read by others (mode 644): end the cluster, start it anew"
+    ]
+
+
 @pytest.mark.parametrize("name", HOSTS)
 def test_strangers_read_and_run_nothing(world: World, file: Path, name: str) -> None:
     found = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))
@@ -270,6 +289,18 @@ def test_up_and_down_ask_what_they_cannot_see(world: World, file: Path) -> None:
     assert "what runs on it cannot be seen" in down.stderr
     for name in HOSTS:
         assert "raylet" in " ".join(world[name].processes().values())
+
+
+def test_another_user_who_takes_the_dashboards_port_is_not_sent_the_token(world: World, file: Path) -> None:
+    """The dashboard is dead since the test before this one, and its port free for anybody on the head."""
+    with world["head"].popen([PYTHON, "-c", SQUATTER], stdout=subprocess.PIPE) as squatter:
+        assert squatter.stdout is not None
+        squatter.stdout.readline()
+        status = rayopt(world["client"], "cluster", "status", file)
+        squatter.kill()
+        heard = squatter.stdout.read()
+    assert (status.returncode, heard) == (1, "")
+    assert "another user (uid 65534) listens at port 8265" in status.stdout + status.stderr
 
 
 def test_down_ends_what_up_has_started_and_nothing_else(world: World, file: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from rayopt.errors import InputError
 from rayopt.onray.token import private_token
 
 
@@ -43,14 +45,39 @@ def test_two_that_make_one_at_once_have_one(home: Path, monkeypatch: pytest.Monk
     assert [one.name for one in path.parent.iterdir()] == ["auth_token"]
 
 
-def test_a_token_that_others_could_read_is_closed_to_them(home: Path) -> None:
+def open_token(home: Path) -> Path:
+    """A token as Ray 2.60 leaves it."""
     (home / ".ray").mkdir()
-    (home / ".ray" / "auth_token").write_text("a" * 64)
-    (home / ".ray" / "auth_token").chmod(0o644)
-    path = private_token()
-    assert path is not None
+    path = home / ".ray" / "auth_token"
+    path.write_text("a" * 64)
+    path.chmod(0o644)
+    return path
+
+
+def test_a_token_whose_mode_alone_is_open_is_closed(home: Path) -> None:
+    """The folder above lets nobody else in, as most homes do: nobody has read it."""
+    home.chmod(0o700)
+    path = open_token(home)
+    assert private_token() == path
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text() == "a" * 64
+
+
+@pytest.mark.parametrize(("mode", "folders"), [(0o644, 0o755), (0o640, 0o750), (0o602, 0o701)])
+def test_a_token_that_others_could_reach_is_refused(monkeypatch: pytest.MonkeyPatch, mode: int, folders: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own folders let nobody in
+        home = Path(folder)
+        monkeypatch.setenv("HOME", folder)
+        path = open_token(home)
+        path.chmod(mode)
+        path.parent.chmod(folders)
+        home.chmod(folders)
+        with pytest.raises(InputError, match="auth_token: others can read this token of Ray; remove the file") as told:
+            private_token()
+        assert path.stat().st_mode & 0o777 == mode
+        path.unlink()
+        assert private_token() == path
+    assert "a" * 64 not in str(told.value)
 
 
 @pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", "b" * 64)])
