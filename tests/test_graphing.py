@@ -18,9 +18,10 @@ from rayopt.certificates import verify_folder
 from rayopt.engine import Desk
 from rayopt.errors import InputError
 from rayopt.graph import child
+from rayopt.graph.batch import Batch, item
 from rayopt.graph.order import Order
 from rayopt.graph.run_model import Outcome
-from rayopt.graphing import CHUNK, Batch, Graphing, item
+from rayopt.graphing import CHUNK, Graphing
 from rayopt.report.graph import headline
 from rayopt.runs.cache import Cache
 from rayopt.runs.folder import RunFolder

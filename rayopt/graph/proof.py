@@ -6,7 +6,7 @@ At least two shapes where axes are dynamic, several seeds, both branches of cond
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rayopt.errors import StepError
-from rayopt.graph import branches, chance, forcing
+from rayopt.graph import branches, chance
 from rayopt.graph.certificate import samples
 from rayopt.graph.difference import (
     ATOL_SHARE,
@@ -26,6 +26,8 @@ from rayopt.graph.difference import (
     moderate_parts,
 )  # fmt: skip
 from rayopt.graph.edges import EMPTY, LOW, LOWEST, OFF, SPECIAL, all_beside, edges
+from rayopt.graph.forced import ForcedBranches
+from rayopt.graph.forcing import Switch
 from rayopt.graph.inputs import Array, Probe, assignments, emptied, feed, inputs_of, resized
 from rayopt.graph.sessions import Outputs, open_session, run
 from rayopt.graph.verdicts import Refused
@@ -48,17 +50,6 @@ class Condition:
     forced: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Forced:
-    """A branch that was run with its condition set by hand, all switches as in `settings`."""
-
-    switch: forcing.Switch
-    way: bool
-    settings: Mapping[str, bool]
-    probe: Probe
-    outputs: Outputs
-
-
 class Reference:
     """The original's outputs on probes that it takes; raises Refused where it does not run on any.
 
@@ -77,8 +68,7 @@ class Reference:
         self.probes: list[Probe] = []
         self.edges: list[Probe] = []
         self._edge_outputs: list[Outputs] = []
-        self._forced: list[Forced] = []
-        self._compared: set[tuple[str, bool]] = set()  # the forced branches of the latest candidate
+        self._forced = ForcedBranches(self.original.cut, self._fed)
         self.outputs: list[Outputs] = []
         self._ways: list[list[Any]] = []
         self._running: Any = running  # until it is compared with something
@@ -173,24 +163,14 @@ class Reference:
             return False
         return True
 
-    def unreached(self) -> list[tuple[forcing.Switch, bool]]:
+    def unreached(self) -> list[tuple[Switch, bool]]:
         """The branches that no probe has come to, and that may be forced."""
-        return list(forcing.missing(forcing.switches(self.original.cut), self._told())) if self._watched else []
+        return self._forced.unreached(self._told()) if self._watched else []
 
-    def force(self, switch: forcing.Switch, way: bool) -> bool:
+    def force(self, switch: Switch, way: bool) -> bool:
         """Compares a branch with its condition set by hand from now on, if the original runs so on some probe."""
-        found = forcing.switches(self.original.cut)
-        settings = forcing.settings(found, switch, way, self._told())
-        running = open_session(forcing.opened(self.original.cut, found)[0].SerializeToString())
         sizes = (replace(self.probes[0], dims=dims) for dims in islice(resized(self.inputs, self.probes[0].dims), 8))
-        for probe in (*self.probes, *sizes):
-            try:
-                outputs = run(running, self._fed(probe) | _set(settings))
-            except StepError:
-                continue
-            self._forced.append(Forced(switch, way, settings, probe, outputs))
-            return True
-        return False
+        return self._forced.add(switch, way, self._told(), (*self.probes, *sizes))
 
     def _fed(self, probe: Probe) -> dict[str, Any]:
         return self.original.fed(feed(self.inputs, probe), probe.seed)
@@ -237,7 +217,7 @@ class Reference:
         for label in branches.conditionals(model):
             ways = told.get(label)
             seen = ("not observed",) if ways is None else tuple(words[way] for way in sorted(ways) if way in words)
-            forced = tuple(words[way] for way in words if (label, bool(way)) in self._compared)
+            forced = tuple(words[way] for way in words if (label, bool(way)) in self._forced.compared)
             found.append(Condition(label, (*seen, *forced), forced))
         return tuple(found)
 
@@ -275,26 +255,8 @@ class Reference:
                     before, after = moderate_parts(before, after)
                 error = difference(before, after, LEAST_EDGE_SCALE if probe.edge else LEAST_SCALE)
                 worst = worst if probe.edge else max(worst, error)
-        self._check_forced(cut, names)
+        self._forced.check(cut, names)
         return worst
-
-    def _check_forced(self, model: Any, names: Collection[str]) -> None:
-        self._compared = set()
-        if not self._forced:
-            return
-        copy, there = forcing.opened(model, forcing.switches(self.original.cut))
-        running = open_session(copy.SerializeToString())
-        for one in self._forced:
-            if not {one.switch.name, *(name for name, _ in one.switch.around)} <= there:
-                continue
-            fed = {name: value for name, value in self._fed(one.probe).items() if name in names}
-            given = {name: way for name, way in one.settings.items() if name in there}
-            try:
-                for before, after in zip(one.outputs, run(running, fed | _set(given)), strict=True):
-                    difference(before, after)
-            except StepError as error:
-                raise StepError(f"in a branch that no input reaches: {error}") from error
-            self._compared |= {(label, one.way) for label in one.switch.labels}
 
     def told(self) -> dict[str, Any]:
         """The probes, tolerances and some of the outputs, as the certificate has them."""
@@ -312,7 +274,3 @@ class Reference:
             "one_size": self.is_of_one_size(),
             "drawn": [one.name for one in self.original.places],
         }
-
-
-def _set(settings: Mapping[str, bool]) -> dict[str, Array]:
-    return {name: np.array(way) for name, way in settings.items()}

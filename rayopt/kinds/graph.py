@@ -14,7 +14,7 @@ from rayopt.spec import Document, Settings
 
 if TYPE_CHECKING:
     from rayopt.engine import Desk
-    from rayopt.graphing import Batch
+    from rayopt.graph.batch import Batch
     from rayopt.runs.cache import Cache
 
 Tool = Literal["own", "onnxslim", "ort_basic", "onnxscript", "onnxoptimizer", "onnxsim"]
@@ -92,8 +92,8 @@ def _split(path: Path) -> tuple[Path, str]:
 
 def prepare(job: Job, document: Document, cache: Cache) -> Batch:
     """Reads what the files hold; raises InputError."""
+    from rayopt.graph.batch import Batch, item
     from rayopt.graph.order import Order
-    from rayopt.graphing import Batch, item
 
     folded = job.limits.fold_bytes
     order = Order("", "", tuple(job.tools), job.seed, job.target_opset, folded, job.timing_s, job.fused)
