@@ -7,7 +7,7 @@ import math
 import pickle
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,22 +92,31 @@ class Broken:
 
 
 def read(
-    calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]], share: bool, own: Own
-) -> tuple[Batch, list[Cell]]:
-    """A round as scikit-learn hands it out, a call of `_fit_and_score` for each cell, as a batch and its cells."""
+    calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]],
+    share: bool,
+    own: Own,
+    known: Callable[[Batch], None] = lambda batch: None,
+) -> tuple[Batch | None, list[Cell]]:
+    """A round as scikit-learn hands it out, a call of `_fit_and_score` for each cell, as a batch and its cells.
+
+    `known` is told of the batch as soon as all splits were seen: scikit-learn clones the estimator for every call.
+    """
     from sklearn import get_config
 
     cells: list[Cell] = []
     splits: dict[int, tuple[Any, Any]] = {}
-    shared: tuple[Any, Any, Any] = (None, None, None)
-    settings: dict[str, Any] = {}
-    for _, given, words in calls:
-        shared = given
-        fold, candidate = words["split_progress"][0], words["candidate_progress"][0]
-        splits[fold] = words["train"], words["test"]
+    batch: Batch | None = None
+    for _, (estimator, x, y), words in calls:
+        (fold, count), candidate = words["split_progress"], words["candidate_progress"][0]
         cells.append(Cell(len(cells), candidate, fold, words["parameters"]))
-        settings = settings or {name: value for name, value in words.items() if name not in OF_ONE_CELL}
-    return Batch(*shared, [splits[fold] for fold in sorted(splits)], settings, get_config(), share, own), cells
+        if batch is None:
+            splits[fold] = words["train"], words["test"]
+            if len(splits) == count:
+                settings = {name: value for name, value in words.items() if name not in OF_ONE_CELL}
+                rows = [splits[one] for one in range(count)]
+                batch = Batch(estimator, x, y, rows, settings, get_config(), share, own)
+                known(batch)
+    return batch, cells
 
 
 class Evaluator:
@@ -119,12 +128,13 @@ class Evaluator:
         from sklearn.model_selection._validation import _fit_and_score
 
         self._batch = batch
+        self._content = _content(clone(batch.estimator))
         self._memory = PrefixMemory() if batch.share_prefixes and group_of(batch.estimator) else None
         self._clone, self._context, self._fit_and_score = clone, config_context, _fit_and_score
 
     def __call__(self, cell: Cell) -> Result | Broken:
         batch = self._batch
-        estimator = self._clone(batch.estimator)
+        estimator = pickle.loads(self._content) if self._content else self._clone(batch.estimator)  # noqa: S301 - ours
         if self._memory is not None:
             self._memory.start(cell.fold)
             estimator.memory = self._memory
@@ -144,6 +154,14 @@ class Evaluator:
         except Exception as error:  # noqa: BLE001 - it is raised where scikit-learn would have raised it
             return Broken(error)
         return {**result, **_fit_errors(result), **_scoring_errors(said)}
+
+
+def _content(estimator: Any) -> bytes:
+    """An estimator as bytes, read much sooner than it is cloned; empty where its class cannot be had by reference."""
+    try:
+        return pickle.dumps(estimator, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:  # noqa: BLE001 - any class may fail in its own way
+        return b""
 
 
 def _fit_errors(result: Result) -> dict[str, str]:
