@@ -12,6 +12,7 @@ from typing import Any
 from rayopt.search.crew import Answered, Event, Joined, Lost
 
 PULL_S = 20.0
+HOLD_S = 0.05  # how long news that the driver need not act upon may lie, so that more comes with it
 FORSAKEN_S = 50.0  # trials go home when the driver has not been heard of for so long
 
 
@@ -48,12 +49,19 @@ class Mailbox:
             busy_s = time.monotonic() - self._taken.pop(worker) if worker in self._taken else 0.0
             self._tell(Lost(_life(worker, self._lives[worker]), "its process died", busy_s))
 
-    async def pull(self, worker: str, life: int, answers: Any) -> Any:
-        """Takes results (round, answers) or None; gives (round, batch reference, deadline, cells), None at the end."""
+    async def pull(self, worker: str, life: int, answers: Any, seen: int = 0) -> Any:
+        """Takes results (round, answers) or None; gives (round, batch reference, deadline, cells), None at the end.
+
+        seen: the round that the worker knows of; another one is told before there are cells of it.
+        """
         if answers is not None:
-            self._tell(Answered(_life(worker, life), *answers))
-        call = self._calls[worker]
-        await _within(PULL_S, lambda: bool(self._cells[worker]) or self.is_closed, call)
+            self._tell(Answered(_life(worker, life), *answers), urgent=not self._cells[worker])
+
+        def is_due() -> bool:
+            is_news = self._round[0] != seen or self._lives[worker] != life
+            return bool(self._cells[worker]) or self.is_closed or is_news
+
+        await _within(PULL_S, is_due, self._calls[worker])
         silent_s = time.monotonic() - self._heard
         if self.is_closed or self._lives[worker] != life or silent_s > self._idle_s + FORSAKEN_S:
             return None
@@ -64,13 +72,14 @@ class Mailbox:
 
     async def tell(self, worker: str, life: int, answers: Any) -> None:
         """Results of a part of what a worker has in hand."""
-        self._tell(Answered(_life(worker, life), *answers))
+        self._tell(Answered(_life(worker, life), *answers), urgent=False)
 
     async def start(self, number: int, batch: Any, deadline_s: float | None) -> None:
         """A round begins: what was left of the one before is void; workers that are there report again."""
         self._round = (number, batch, deadline_s)
-        for cells in self._cells.values():
+        for worker, cells in self._cells.items():
             cells.clear()
+            self._calls[worker].set()
         self._events = [Joined(_life(worker, life)) for worker, life in self._lives.items() if worker in self._alive]
         self._news.set()
         self._heard = time.monotonic()
@@ -107,9 +116,12 @@ class Mailbox:
         for call in self._calls.values():
             call.set()
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event, urgent: bool = True) -> None:
         self._events.append(event)
-        self._news.set()
+        if urgent:
+            self._news.set()
+        else:
+            asyncio.get_running_loop().call_later(HOLD_S, self._news.set)
 
 
 async def _within(timeout_s: float, is_so: Callable[[], bool], call: asyncio.Event) -> None:

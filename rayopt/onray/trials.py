@@ -151,17 +151,18 @@ def _serve(config: dict[str, Any], mailbox: Any) -> None:
     batches: dict[int, Any] = {}
     hands = Hands(lambda number: ray.get(batches[number]))
     life = ray.get(mailbox.join.remote(worker))
-    told = None
+    told, seen = None, 0
     while True:
-        work = ray.get(mailbox.pull.remote(worker, life, told))
+        work = ray.get(mailbox.pull.remote(worker, life, told, seen))
         told = None
         if work is None:
             return
         number, reference, deadline_s, content = work
+        if number != seen:
+            batches, seen = ({number: reference[0]} if reference else {}), number
+            hands.prepare(number)
         if not content:
             continue
-        if number not in batches:
-            batches = {number: reference[0]}
         meant, cells = pickle.loads(content)  # noqa: S301 - of the driver's own making
         if meant != number:
             continue

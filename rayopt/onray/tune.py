@@ -44,6 +44,7 @@ class TuneCrew:
         self._lodge = lodge.options(num_cpus=0, max_concurrency=1000).remote(self.count)
         self._tune = self._lodge.tune.remote()
         self._batch: Any = None
+        self._number = 0
         self._assigned: list[tuple[str, bytes]] = []
         self._is_closed = False
         self._given: set[str] = set()
@@ -60,6 +61,9 @@ class TuneCrew:
             return False
 
     def start(self, number: int, batch: Batch, deadline_s: float | None) -> None:
+        if number == self._number:
+            return
+        self._number = number
         self._batch = ray.put(batch)  # arrays in it are shared by all workers of a machine
         self._assigned = []
         ray.get(self._lodge.start.remote(number, [self._batch], deadline_s))

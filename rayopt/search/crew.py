@@ -16,7 +16,7 @@ from rayopt.errors import WorkError
 from rayopt.runs.hidden import redact
 from rayopt.search.cells import Batch, Broken, Cell, Evaluator, dump
 
-FLUSH_S = 0.05
+FLUSH_S = 0.1
 Answers = list[tuple[int, Any]]
 
 
@@ -75,6 +75,12 @@ class Hands:
         self._fetch = fetch
         self._number = -1
         self._evaluator: Evaluator | None = None
+
+    def prepare(self, number: int) -> None:
+        """Lets the batch before go and fetches one before there are cells of it; a fault is told with those."""
+        self._evaluator = None
+        with contextlib.suppress(Exception):
+            self._evaluator, self._number = Evaluator(self._fetch(number)), number
 
     def work(self, number: int, cells: Sequence[Cell], deadline_s: float | None) -> Iterator[Answers]:
         """Evaluates cells one after another and hands results over from time to time."""

@@ -24,10 +24,10 @@ from rayopt.search.processes import Processes
 RAY, PROCESSES = "ray", "processes"
 PROCESSES_PAY_S = 2.5  # seconds of work left from which child processes are started; they need about 1.2 to join
 RAY_PAYS_S = 20.0  # the same for a Ray that does not run yet, which needs 5 and a good part of the CPUs meanwhile
-CHUNK_S = 0.1
+CHUNK_S = 0.2
 SHORT_S = 1.0  # a cell that takes longer is not given to a worker that has one: another may be free before
 FIRST = 3  # cells for a worker as long as nobody knows what one takes
-TRIP_S = 0.012  # from results to the next cells
+TRIP_S = 0.03  # from results to the next cells: what less work than that saves in waiting it costs in letters
 ROOM_S = 20.0  # how long a Ray may take to give its first worker before others are called in its place
 WAIT_S = 0.02
 MOMENT_S = 0.1
@@ -61,26 +61,33 @@ class Round:
     def run(self) -> None:
         """Evaluates what has no result; raises what an evaluation raised, first come."""
         book = self._book
-        if (self._means.ray_runs or self._means.ray_alone) and not book.is_over:
-            self._call(RAY, self._means.open_ray)
-            self._await_workers(MOMENT_S)
         evaluator = Evaluator(book.batch)
         with _one_thread():
+            if (self._means.ray_runs or self._means.ray_alone) and not book.is_over:
+                self._call(RAY, self._means.open_ray)
+                self._take_in()
+                self._evaluate_here(evaluator)  # how long a cell takes is known before others are given some
+                self._await_workers(MOMENT_S)
             while not book.is_over:
                 self._call_who_pays()
                 self._take_in()
-                cell = self._next_here()
-                if cell is None:
+                if not self._evaluate_here(evaluator):
                     with book.lock:
                         if not book.is_over:
-                            book.lock.wait(WAIT_S)
-                    continue
-                start = time.perf_counter()
-                result = evaluator(cell)
-                seconds = time.perf_counter() - start
-                book.take_in(HERE, HERE, [(cell.index, result)], seconds, self._hands)
+                            book.lock.wait(WAIT_S if self._worker_count < self._means.cpus else LISTEN_S)
         if book.raised is not None:
             raise book.raised
+
+    def _evaluate_here(self, evaluator: Evaluator) -> bool:
+        """Whether there was a cell for this process."""
+        cell = self._next_here()
+        if cell is None:
+            return False
+        start = time.perf_counter()
+        result = evaluator(cell)
+        seconds = time.perf_counter() - start
+        self._book.take_in(HERE, HERE, [(cell.index, result)], seconds, self._hands)
+        return True
 
     def _await_workers(self, seconds: float) -> None:
         """Those who have waited since the last search are there at once, and need not share their CPUs with us."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from rayopt.search.book import HERE, Book
-from rayopt.search.cells import Result, read, scikit_learns
-from rayopt.search.hire import Hire
+from rayopt.search.cells import Batch, Result, read, scikit_learns
+from rayopt.search.crew import Crew
+from rayopt.search.hire import Hire, IsWanted, Open
 from rayopt.search.means import Growth, Means, Progress
 from rayopt.search.round import RAY, Round
 from rayopt.search.store import Store
@@ -40,14 +43,16 @@ class Runner:
 
     def __call__(self, calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> list[Result]:
         """The results of a round, in the order of its calls; raises what an evaluation raised."""
-        self._call_early()
-        batch, cells = read(calls, self._means.share_prefixes, self._means.own)
-        if not cells:
+        number = next(_numbers)
+        batch, cells = read(
+            calls, self._means.share_prefixes, self._means.own, lambda batch: self._call_early(number, batch)
+        )
+        if batch is None:
             return []
         self._progress.round_read(cells)
         book = Book(batch, cells, self._store, self._progress, self._growth)
         try:
-            with Round(next(_numbers), book, self._means, self._hires) as now:
+            with Round(number, book, self._means, self._hires) as now:
                 now.run()
         finally:
             self._count(book)
@@ -64,11 +69,11 @@ class Runner:
                 self._progress.note(f"{name} was called and neither came nor said why not; the call is left to itself")
         self._hires.clear()
 
-    def _call_early(self) -> None:
-        """A Ray that runs is called while scikit-learn still clones, unless all may be in the store."""
+    def _call_early(self, number: int, batch: Batch) -> None:
+        """A Ray that runs is called and told of the batch while scikit-learn still clones, unless all may be stored."""
         means = self._means
         if means.ray_runs and means.open_ray is not None and self._store is None and RAY not in self._hires:
-            self._hires[RAY] = Hire(means.open_ray)
+            self._hires[RAY] = Hire(functools.partial(_opened, means.open_ray, number, batch, means.deadline_s))
 
     def _count(self, book: Book) -> None:
         self.evaluated["cached"] += book.cached_count
@@ -89,3 +94,11 @@ class Runner:
         if hire is None:
             return f"{told}; Ray was not called: it would have taken longer to start"
         return f"{told}; finished before Ray was there" if not hire.is_told else told
+
+
+def _opened(open_ray: Open, number: int, batch: Batch, deadline_s: float | None, is_wanted: IsWanted) -> Crew:
+    """The crew, which knows the batch by then; what cannot be sent there is told by the round, which looks at it."""
+    crew = open_ray(is_wanted)
+    with contextlib.suppress(Exception):
+        crew.start(number, batch, deadline_s)
+    return crew
