@@ -30,9 +30,9 @@ from grid_driver import CANDIDATES, FLAT, driver, flatness
 from grid_driver import shown as driver_told
 
 ROOT = Path(__file__).parent.parent.parent
-BUDGET_S = 60.0  # for one job of one start
+BUDGET_S = 240.0  # for one job of one start
 JOIN_S = 30.0  # for Tune's trials to be there
-ROUNDS = {"quick": 7, "middle": 3, "prefix": 5}
+ROUNDS = {"quick": 7, "middle": 5, "prefix": 5}
 TARGETS = {"warm": {"quick": 1.0, "middle": 1.0, "prefix": 0.28}, "fresh": {"quick": 0.5, "middle": 1.0, "prefix": 0.5}}
 COMPARED = ("mean_test_score", "std_test_score", "rank_test_score")
 
