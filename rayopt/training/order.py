@@ -39,12 +39,11 @@ def micros(batch: Tensor, rank: int, world: int, size: int | None) -> Sequence[M
     """What worker `rank` of `world` takes of a batch, at most `size` rows at once.
 
     Gradients are averaged over workers: the shares are such that the average is the gradient of the batch's mean loss,
-    however unequal the parts. A worker that is left without rows takes one whose share is nothing.
+    however unequal the parts. All workers take as many micro-batches, since those that share a model wait for one
+    another in each: one that has no rows left takes one whose share is nothing.
     """
+    largest = -(-len(batch) // world)
+    count = 1 if size is None else -(-largest // size)
     mine = torch.tensor_split(batch, world)[rank] if world > 1 else batch
-    if not len(mine):
-        return [Micro(batch[:1], 0.0)]
-    if size is None or len(mine) <= size:
-        return [Micro(mine, world * len(mine) / len(batch))]
-    count = -(-len(mine) // size)
-    return [Micro(part, world * len(part) / len(batch)) for part in torch.tensor_split(mine, count)]
+    parts = torch.tensor_split(mine, count) if count > 1 else (mine,)
+    return [Micro(one, world * len(one) / len(batch)) if len(one) else Micro(batch[:1], 0.0) for one in parts]
