@@ -29,6 +29,8 @@ JOBS = Path(__file__).parent.parent / "jobs"
 settings.register_profile("any machine", deadline=None)  # timings decide no test
 settings.load_profile("any machine")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: programs are sent Ctrl-C here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
