@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rayopt.cluster.files import ClusterFile
     from rayopt.onray.submit import Submissions
 
-HTTP_PORT = 80
+PORTS = {"http": 80, "https": 443}
 PATH = click.Path(path_type=Path)
 OPTIONS = (
     click.option("--cluster", type=PATH, metavar="FILE", help="The file of a cluster that `cluster up` started."),
@@ -36,16 +37,28 @@ def reaching(command: Callable[..., Any]) -> Callable[..., Any]:
 class Line:
     """A connection to a cluster's jobs, which can be made again."""
 
-    def __init__(self, cluster: ClusterFile | None, address: str | None, token: str | None) -> None:
-        self.cluster, self._address, self._token = cluster, address, token
+    def __init__(
+        self, cluster: ClusterFile | None, address: str | None, token: str | None, looks: bool = False
+    ) -> None:
+        """looks: the token goes to no port of this machine that another user has taken."""
+        self.cluster, self._address, self._token, self._looks = cluster, address, token, looks
         self._stack = contextlib.ExitStack()
-        self.jobs = self._open()
+        self._jobs: Submissions | None = self._open()
+
+    @property
+    def jobs(self) -> Submissions:
+        """Raises LostError while there is no way to them: the old end of one may be somebody else's by then."""
+        from rayopt.cluster.following import LostError
+
+        if self._jobs is None:
+            raise LostError("there is no way to it")
+        return self._jobs
 
     def reopen(self) -> None:
-        """Makes the connection again, where there is more to it than an address; raises WorkError where it cannot."""
-        if self.cluster is not None:
-            self._stack.close()
-            self.jobs = self._open()
+        """Makes the connection again; raises WorkError where it cannot, TakenError where another user listens there."""
+        self._stack.close()
+        self._jobs = None
+        self._jobs = self._open()
 
     def close(self) -> None:
         self._stack.close()
@@ -56,6 +69,8 @@ class Line:
         from rayopt.onray.submit import Submissions
 
         if self.cluster is None:
+            if self._looks:
+                _refuse_strangers(str(self._address))
             return Submissions(str(self._address), self._token)
         url = self._stack.enter_context(open_tunnel(self.cluster))
         return Submissions(url, token_of(self.cluster))  # one that was started anew has another
@@ -68,7 +83,7 @@ def reached(cluster: Path | None, address: str | None, token_file: Path | None) 
 
     given, token = _given(cluster, address, token_file)
     try:
-        line = Line(given, address, token)
+        line = Line(given, address, token, looks=token_file is None)
     except LostError as error:
         place = f"--cluster {cluster}" if cluster else f"--address {address}"
         raise input_error(place, f"no Ray answers there ({error})", "check it, and that the cluster is up") from error
@@ -83,10 +98,7 @@ def _given(cluster: Path | None, address: str | None, token_file: Path | None) -
         problem = "is missing" if cluster is None else "and --cluster say different things"
         raise input_error("--address", problem, "give one of them: --cluster FILE or --address URL")
     if cluster is None:
-        token = _token(token_file)
-        if token is not None and token_file is None:
-            _refuse_strangers(str(address))
-        return None, token
+        return None, _token(token_file)
     from rayopt.cluster.files import read_cluster
     from rayopt.cluster.token import token_of
 
@@ -97,14 +109,21 @@ def _given(cluster: Path | None, address: str | None, token_file: Path | None) -
 
 
 def _refuse_strangers(address: str) -> None:
-    """The token that Ray keeps goes to no port of this machine that another user has taken."""
-    from rayopt.cluster.files import is_here
+    """Raises TakenError where another user of this machine listens at an address of it."""
     from rayopt.cluster.holders import refuse_others_here
 
-    found = urlsplit(address if "://" in address else f"http://{address}")
-    with contextlib.suppress(ValueError):  # a port that is none is told where the address is used
-        if is_here(found.hostname or ""):
-            refuse_others_here(found.port or HTTP_PORT)
+    with contextlib.suppress(ValueError):  # what is no address is told where it is used
+        found = urlsplit(address if "://" in address else f"http://{address}")
+        port = found.port or PORTS.get(found.scheme, 0)
+        for one in _resolved(found.hostname or "", port):
+            refuse_others_here(one, port)
+
+
+def _resolved(host: str, port: int) -> set[str]:
+    try:
+        return {str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 def _token(given: Path | None) -> str | None:

@@ -17,6 +17,9 @@ from rayopt.cluster.ports import Port, firewall_lines, ports_of
 from rayopt.cluster.probe import ask, on_all, probe
 from rayopt.cluster.state import read_state
 from rayopt.cluster.token import clusters_folder
+from rayopt.runs.private import lies_open
+
+ANEW = "and start anew whatever Ray of yours still runs with it"
 
 
 @dataclass
@@ -78,12 +81,11 @@ def _of_ray(ports: list[Port]) -> list[Port]:
 
 
 def _look_at_tokens(found: Findings) -> None:
-    places = [Path.home() / ".ray" / "auth_token", *sorted(clusters_folder().glob("*.token"))]
-    for path in places:
+    rays = Path.home() / ".ray" / "auth_token"
+    for path in (rays, *sorted(clusters_folder().glob("*.token"))):
         if path.is_file() and path.stat().st_mode & 0o077:
-            found.faults.append(
-                f"{path} can be read by others (mode {path.stat().st_mode & 0o777:o}): chmod 600 {path}"
-            )
+            remedy = f"remove it, {ANEW}" if path == rays and lies_open(path) else f"chmod 600 {path}"
+            found.faults.append(f"{path} is open to others (mode {path.stat().st_mode & 0o777:o}): {remedy}")
 
 
 def _look_at_hosts(cluster: ClusterFile, found: Findings) -> None:
@@ -92,7 +94,7 @@ def _look_at_hosts(cluster: ClusterFile, found: Findings) -> None:
     mark = started.mark if started else ""
     for host, one in probe(cluster, hosts, mark).items():
         for path, mode in one.facts.get("too_open", {}).items():
-            found.faults.append(f"{host}: {path} can be read by others (mode {mode:o}): end the cluster, start it anew")
+            found.faults.append(f"{host}: {path} is open to others (mode {mode:o}): end the cluster, start it anew")
         if one.trouble:
             found.faults.append(str(one.trouble))
         elif differing := one.differences(our_environment()):

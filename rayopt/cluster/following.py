@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rayopt.cluster.holders import TakenError
 from rayopt.cluster.submission import Submission
 from rayopt.errors import InputError, RayoptError, WorkError
 
@@ -90,5 +91,7 @@ class Following:
         self.sleep(BETWEEN_TRIES_S)
         try:
             self.reopen()
+        except TakenError:  # who has taken the place of the cluster is not asked
+            raise
         except (WorkError, LostError):
             return  # the next question says whether it is back

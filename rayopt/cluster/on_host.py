@@ -42,7 +42,7 @@ def facts(mark: str, libraries: list[str], name: str = "", private: Sequence[str
         "python": platform.python_version(),
         "executable": sys.executable,
         "host": socket.gethostname(),
-        "addresses": sorted(_addresses()),
+        "addresses": sorted(addresses()),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "free_bytes": _free_bytes(),
@@ -157,7 +157,7 @@ def listening(mark: str) -> dict[str, Any]:
             for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
                 words = line.split()
                 if words[3] == LISTEN:
-                    address, port = _address(words[1])
+                    address, port = address_of(words[1])
                     pid = owners.get(words[9], 0)
                     row = {"address": address, "port": port, "pid": pid, "name": _title(pid), "ours": pid in ours}
                     rows.append({**row, "lets_in": row["name"] == DASHBOARD and _lets_in(address, port)})
@@ -184,7 +184,7 @@ def _send(pids: set[int], number: signal.Signals) -> set[int]:
     return pids
 
 
-def _addresses() -> set[str]:
+def addresses() -> set[str]:
     """The host's own IPv4 addresses, from the kernel's table of local routes, and IPv6 ones."""
     found: set[str] = set()
     with contextlib.suppress(OSError):
@@ -226,7 +226,7 @@ def _comm(pid: int) -> str:
     return ""
 
 
-def _address(text: str) -> tuple[str, int]:
+def address_of(text: str) -> tuple[str, int]:
     """`0100007F:1F90` as ("127.0.0.1", 8080): words of four bytes in the machine's order."""
     address, port = text.split(":")
     raw = bytes.fromhex(address)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from rayopt.cluster.files import ClusterFile
-from rayopt.cluster.holders import LISTENS, TABLES, refuse_others, refuse_others_here
+from rayopt.cluster.holders import HERE, LISTENS, TABLES, refuse_others, refuse_others_here
 from rayopt.cluster.ssh import CONNECT_S, Remote, trouble_of
 from rayopt.cluster.state import head_of
 from rayopt.errors import WorkError
@@ -31,7 +31,7 @@ def open_tunnel(cluster: ClusterFile, port: int | None = None) -> Iterator[str]:
     """
     head = Remote(cluster, head_of(cluster))
     if head.here:
-        refuse_others_here(cluster.dashboard_port)
+        refuse_others_here(HERE, cluster.dashboard_port)
         yield f"http://127.0.0.1:{cluster.dashboard_port}"
         return
     process, at = _opened(head, port)

@@ -23,6 +23,7 @@ MOST_ROWS = 64  # of the smaller trace: operators take other ways for few rows t
 LIMIT_FLOPS = 8e9  # what trying each operator may cost
 TRIED_ROWS = (18, 36)
 LEAST_ROWS = 2  # batch normalisation cannot train on one
+SUM_BYTES = 4  # of losses, in float32
 MARGIN = 1.1  # on peaks of steps that depend on their data
 log = logging.getLogger("rayopt")
 
@@ -53,11 +54,7 @@ class Known:
 
     def peak_bytes(self, rows: int, variant: Variant) -> int:
         peak = self.line.peak_bytes(rows)
-        return (int(peak * MARGIN) if self.untraceable else peak) + self.waiting_bytes(rows, variant)
-
-    def waiting_bytes(self, rows: int, variant: Variant) -> int:
-        """Of the micro-batches beyond those that were traced."""
-        return self.row_bytes * rows * (variant.accumulation - variant.shape.accumulation)
+        return (int(peak * MARGIN) if self.untraceable else peak) + waiting_bytes(self.row_bytes, rows, variant)
 
 
 @dataclass
@@ -92,7 +89,7 @@ class Predictor:
         if traced.trace.flops / STEPS > LIMIT_FLOPS * 4:
             return self.peak_bytes(rows, variant)
         peak = timeline(traced.trace, scratch(traced.trace.calls, self.device)).peak_bytes
-        return peak + self.rehearsal.row_bytes * rows * (variant.accumulation - shape.accumulation)
+        return peak + waiting_bytes(self.rehearsal.row_bytes, rows, variant)
 
     def trace(self, rows: int, variant: Variant, with_scratch: bool = True) -> Traced:
         """Two steps with micro-batches of `rows` rows, traced."""
@@ -137,6 +134,12 @@ class Predictor:
                 "the step cannot be traced (%s): its memory is predicted from small batches that are run", reason
             )
         return Known(_peaks((TRIED_ROWS[0], low), (TRIED_ROWS[1], high)), untraceable=reason)
+
+
+def waiting_bytes(row_bytes: int, rows: int, variant: Variant) -> int:
+    """Of the micro-batches beyond those that were traced: their rows, and the sum of the losses before the last."""
+    more = variant.accumulation - variant.shape.accumulation
+    return row_bytes * rows * more + (SUM_BYTES if more else 0)
 
 
 def _peaks(first: tuple[int, int], second: tuple[int, int]) -> Line:

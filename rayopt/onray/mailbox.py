@@ -54,6 +54,8 @@ class Mailbox:
 
         seen: the round that the worker knows of; another one is told before there are cells of it.
         """
+        if self._lives[worker] == life:
+            self._taken.pop(worker, None)
         if answers is not None:
             self._tell(Answered(_life(worker, life), *answers), urgent=not self._cells[worker])
 
@@ -77,6 +79,7 @@ class Mailbox:
     async def start(self, number: int, batch: Any, deadline_s: float | None) -> None:
         """A round begins: what was left of the one before is void; workers that are there report again."""
         self._round = (number, batch, deadline_s)
+        self._taken.clear()
         for worker, cells in self._cells.items():
             cells.clear()
             self._calls[worker].set()

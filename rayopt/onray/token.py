@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from rayopt.errors import input_error
+from rayopt.runs.private import lies_open
 
 OTHERS = 0o077
 REMEDY = "remove the file, so that a new token is made, and start anew whatever Ray of yours still runs with it"
@@ -35,19 +36,13 @@ def private_token() -> Path | None:
         if not path.exists():
             _make(path)
         if path.stat().st_mode & OTHERS:
-            if _lies_open(path):
+            if lies_open(path):
                 raise input_error(str(path), "others can read this token of Ray", REMEDY)
             path.chmod(0o600)
     except OSError as error:
         remedy = "let HOME be a folder that you may write to, or set RAY_AUTH_TOKEN"
         raise input_error(str(path), f"the token of Ray cannot be kept there: {error.strerror}", remedy) from error
     return path
-
-
-def _lies_open(path: Path) -> bool:
-    """Whether its group or others may read or write a file, and no folder above it keeps them out."""
-    mode, above = path.stat().st_mode, [folder.stat().st_mode for folder in path.resolve().parents]
-    return any(mode & use and all(one & enter for one in above) for use, enter in ((0o060, 0o010), (0o006, 0o001)))
 
 
 def _make(path: Path) -> None:

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from rayopt.backend import Backend
-from rayopt.errors import WorkError
+from rayopt.errors import InputError, WorkError
 from rayopt.onray import kept
 from rayopt.onray.backend import OnRay
 from rayopt.onray.session import is_here, session
@@ -63,10 +63,10 @@ class TuneCrew:
     def start(self, number: int, batch: Batch, deadline_s: float | None) -> None:
         if number == self._number:
             return
-        self._number = number
         self._batch = ray.put(batch)  # arrays in it are shared by all workers of a machine
         self._assigned = []
         ray.get(self._lodge.start.remote(number, [self._batch], deadline_s))
+        self._number = number
 
     def assign(self, worker: str, number: int, cells: Sequence[Cell]) -> None:
         self._given.add(worker)
@@ -99,6 +99,7 @@ class TuneCrew:
 
     def close(self) -> None:
         """Sends everybody home, or lets them wait for the next search."""
+        self._batch = None
         if not self._is_kept or self._is_closed or not is_here(self._session):
             self.end()
             return
@@ -135,7 +136,12 @@ def hire(address: str | None, is_wanted: IsWanted = lambda: True) -> Crew:
 
 
 def _on_a_ray_of_its_own(address: str | None, is_wanted: IsWanted) -> TuneCrew:
-    backend = OnRay(address)
+    try:
+        backend = OnRay(address)
+    except InputError as error:
+        if address is not None:
+            raise
+        raise WorkError(str(error)) from error  # nobody has asked for this Ray: the search goes on without it
     try:
         if not is_wanted():
             raise unwanted()

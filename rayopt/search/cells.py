@@ -21,6 +21,7 @@ Result = dict[str, Any]
 OF_ONE_CELL = ("train", "test", "parameters", "split_progress", "candidate_progress", "caller", "callback_ctx")
 SCORE_ERROR = "score_error"  # of a result: what scikit-learn's own results do not have
 SCORING_FAILED = "Scoring failed"
+SMALL_BYTES = 1 << 20
 OWN_PACKAGES = {"sklearn", "numpy", "scipy", "builtins", "functools", "copyreg", "collections", "math"}
 
 
@@ -157,11 +158,15 @@ class Evaluator:
 
 
 def _content(estimator: Any) -> bytes:
-    """An estimator as bytes, read much sooner than it is cloned; empty where its class cannot be had by reference."""
+    """An estimator as bytes, read much sooner than it is cloned; empty where that might not be the same: classes that
+    are not scikit-learn's may pickle as they like, and what clones share may be large."""
     try:
-        return pickle.dumps(estimator, protocol=pickle.HIGHEST_PROTOCOL)
+        content = pickle.dumps(estimator, protocol=pickle.HIGHEST_PROTOCOL)
+        reader = _Reader(io.BytesIO(content))
+        reader.load()
     except Exception:  # noqa: BLE001 - any class may fail in its own way
         return b""
+    return content if reader.packages <= OWN_PACKAGES and len(content) < SMALL_BYTES else b""
 
 
 def _fit_errors(result: Result) -> dict[str, str]:

@@ -49,7 +49,8 @@ Event = Joined | Answered | Lost
 
 
 class Crew(Protocol):
-    """Workers elsewhere. `start` begins a round; `wait` gives what has happened, after `timeout_s` at the latest.
+    """Workers elsewhere. `start` begins a round, where it has not begun before; `wait` gives what has happened, after
+    `timeout_s` at the latest.
 
     `finish` ends the round, and `close` the crew, unless it is kept for the next search. Workers come by themselves
     and are replaced when they are lost.

@@ -32,7 +32,7 @@ class Hire:
         self.is_told = False
         self._open_crew = open_crew
         self._closed = False
-        self._lock, self._over = threading.Lock(), threading.Event()
+        self._lock, self._over, self._is_known = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._call, daemon=True)
         self._thread.start()
 
@@ -41,13 +41,19 @@ class Hire:
             crew = self._open_crew(lambda: not self._closed)
         except BaseException as error:  # noqa: BLE001 - the search goes on without them, or raises it
             self.error = error
+            self._is_known.set()
             return
         with self._lock:
             self.crew = crew
+            self._is_known.set()
             if self._closed:
                 crew.close()
                 return
         self._over.wait()
+
+    def awaited(self, seconds: float) -> bool:
+        """Waits until the crew is there or cannot be had, for so long; whether either is so."""
+        return self._is_known.wait(seconds)
 
     def joined(self) -> float:
         """Seconds from the call until now."""

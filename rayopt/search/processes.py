@@ -39,6 +39,8 @@ class Processes:
         self._round: tuple[int, bytes, float | None] | None = None
 
     def start(self, number: int, batch: Batch, deadline_s: float | None) -> None:
+        if self._round is not None and self._round[0] == number:
+            return
         self._round = (number, dump(batch), deadline_s)
         for child in self._children.values():
             child.send(("round", *self._round))

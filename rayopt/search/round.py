@@ -31,7 +31,7 @@ TRIP_S = 0.03  # from results to the next cells: what less work than that saves 
 ROOM_S = 20.0  # how long a Ray may take to give its first worker before others are called in its place
 WAIT_S = 0.02
 MOMENT_S = 0.1
-LISTEN_S = 0.25  # where this process evaluates nothing itself, all news comes from the crew, which says it at once
+LISTEN_S = 0.25  # where this process evaluates nothing itself, all news comes from the crew
 
 
 class Round:
@@ -56,7 +56,8 @@ class Round:
         for thread in self._threads.values():
             thread.join()
         for name in self._dismissed & set(self._threads):
-            self._hires.pop(name).close()  # in the next round they are called anew, if they are needed
+            if self._hires[name].crew is not None:
+                self._hires.pop(name).close()  # in the next round they are called anew, if they are needed
 
     def run(self) -> None:
         """Evaluates what has no result; raises what an evaluation raised, first come."""
@@ -66,7 +67,7 @@ class Round:
             if (self._means.ray_runs or self._means.ray_alone) and not book.is_over:
                 self._call(RAY, self._means.open_ray)
                 self._take_in()
-                self._evaluate_here(evaluator)  # how long a cell takes is known before others are given some
+                self._evaluate_here(evaluator)  # how long a cell takes may be known before others are given some
                 self._await_workers(MOMENT_S)
             while not book.is_over:
                 self._call_who_pays()
@@ -92,7 +93,7 @@ class Round:
     def _await_workers(self, seconds: float) -> None:
         """Those who have waited since the last search are there at once, and need not share their CPUs with us."""
         until = time.monotonic() + seconds
-        while not self._worker_count and (left := until - time.monotonic()) > 0:
+        while not self._worker_count and not self._book.is_over and (left := until - time.monotonic()) > 0:
             self._take_in()
             with self._book.lock:
                 self._book.lock.wait(min(left, MOMENT_S / 50))
@@ -171,13 +172,13 @@ class Round:
             self._book.progress.note(f"Ray has given no worker for {ROOM_S:g} s, {why}; the search {goes_on}")
 
     def _take_in(self) -> None:
-        """Has those who have come work, and does without those who cannot be had."""
+        """Has those who were called work as soon as they come, and does without those who cannot be had."""
         if not self._travels:
             return
         for name, hire in list(self._hires.items()):
             if hire.error is not None:
                 self._do_without(name, hire)
-            elif hire.crew is not None and name not in self._threads and name not in self._dismissed:
+            elif name not in self._threads and name not in self._dismissed:
                 self._threads[name] = threading.Thread(target=self._serve, args=(name, hire), daemon=True)
                 self._threads[name].start()
 
@@ -201,9 +202,13 @@ class Round:
         return self._may_evaluate_here or to_be_called or any(hire.error is None for hire in others)
 
     def _serve(self, name: str, hire: Hire) -> None:
-        """The thread of one crew: hears it and keeps its workers busy."""
+        """The thread of one crew: waits for it, hears it and keeps its workers busy, whatever is evaluated here."""
+        while not hire.awaited(WAIT_S):
+            if self._over or name in self._dismissed:
+                return
         crew = hire.crew
-        assert crew is not None  # noqa: S101 - it is there when the thread is started
+        if crew is None:
+            return
         try:
             crew.start(self._number, self._book.batch, self._means.deadline_s)
             while not self._over and not self._book.is_over and name not in self._dismissed:
@@ -256,6 +261,7 @@ class Round:
         self._dismissed.add(name)
         for worker in self._members.pop(name, set()):
             self._book.give_back(worker)
+        self._book.lock.notify_all()
 
     def _lose(self, name: str, event: Lost) -> None:
         self._members.get(name, set()).discard(event.worker)
@@ -263,6 +269,7 @@ class Round:
         self._book.progress.note(f"{event.worker}: {event.reason}")
         busy_s = seconds if event.busy_s is None else event.busy_s
         self._book.lose(event.worker, event.reason, busy_s, self._means.deadline_s)
+        self._book.lock.notify_all()
 
     def _feed(self, crew: Crew, worker: str) -> None:
         """Gives a worker as much as keeps it busy for a moment and never lets it wait, less near the end."""

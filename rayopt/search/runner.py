@@ -97,8 +97,9 @@ class Runner:
 
 
 def _opened(open_ray: Open, number: int, batch: Batch, deadline_s: float | None, is_wanted: IsWanted) -> Crew:
-    """The crew, which knows the batch by then; what cannot be sent there is told by the round, which looks at it."""
+    """The crew, which knows the batch by then; what fails of that fails again in the round, which tells of it."""
     crew = open_ray(is_wanted)
-    with contextlib.suppress(Exception):
-        crew.start(number, batch, deadline_s)
+    if is_wanted():
+        with contextlib.suppress(Exception):
+            crew.start(number, batch, deadline_s)
     return crew

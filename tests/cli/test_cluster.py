@@ -76,7 +76,7 @@ def test_the_doctor_reports_versions_and_tokens(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".ray" / "auth_token").chmod(0o640)
     code, out, _ = run("doctor")
     assert code == 1
-    assert f"fault: {tmp_path}/.ray/auth_token can be read by others (mode 640): chmod 600" in out
+    assert f"fault: {tmp_path}/.ray/auth_token is open to others (mode 640): chmod 600" in out
 
 
 DASHBOARD = """

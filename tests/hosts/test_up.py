@@ -120,7 +120,7 @@ def test_a_token_that_others_could_read_is_refused(world: World, file: Path) -> 
     assert refused.returncode == 2
     assert "others can read this token" in refused.stderr
     assert seen.returncode == 1
-    assert "can be read by others (mode 644)" in seen.stdout
+    assert "is open to others (mode 644)" in seen.stdout
 
 
 def test_another_token_is_refused_by_the_cluster(world: World, file: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_doctor_names_a_token_that_others_on_a_host_can_read(world: World, f
     world["two"].run(["chmod", "644", at])
     found = told(rayopt(world["client"], "doctor", "--cluster", file, "--json"))
     world["two"].run(["chmod", "600", at])
-    assert [one for one in found["faults"] if "can be read" in one] == [
+    assert [one for one in found["faults"] if "is open" in one] == [
         f"{world['two'].address}: ~/{there(world)} can be read by others (mode 644): end the cluster, start it anew"
     ]
 

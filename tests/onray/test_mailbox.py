@@ -76,11 +76,15 @@ def test_the_letters_of_an_earlier_life_or_round_are_void() -> None:
     async def scene(mailbox: Mailbox) -> None:
         await joined(mailbox)
         await mailbox.exchange([("a#1", b"cells")], 0)
+        await mailbox.pull("a", 1, None, seen=1)
+        await mailbox.start(1, ["batch"], None)
+        await mailbox.exchange([("a#1", b"cells")], 0)
         await mailbox.join("a")  # Tune has started it again
         assert await mailbox.pull("a", 1, None, seen=1) is None
         lost, again = await mailbox.exchange([("a#1", b"cells")], 1)
         assert isinstance(lost, Lost)
         assert (lost.worker, again) == ("a#1", Joined("a#2"))
+        assert not lost.busy_s  # it had not taken the cells of this round
         await mailbox.exchange([("a#2", b"old")], 0)
         await mailbox.start(2, ["other"], 5.0)
         assert await mailbox.pull("a", 2, None, seen=1) == (2, ["other"], 5.0, b"")

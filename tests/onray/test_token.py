@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rayopt.errors import InputError
 from rayopt.onray.token import private_token
+from rayopt.runs.private import lies_open
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +66,7 @@ def test_a_token_whose_mode_alone_is_open_is_closed(home: Path) -> None:
     assert path.read_text() == "a" * 64
 
 
-@pytest.mark.parametrize(("mode", "folders"), [(0o644, 0o755), (0o640, 0o750), (0o602, 0o701)])
+@pytest.mark.parametrize(("mode", "folders"), [(0o644, 0o755), (0o602, 0o701)])
 def test_a_token_that_others_could_reach_is_refused(monkeypatch: pytest.MonkeyPatch, mode: int, folders: int) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own folders let nobody in
         home = Path(folder)
@@ -78,6 +81,21 @@ def test_a_token_that_others_could_reach_is_refused(monkeypatch: pytest.MonkeyPa
         path.unlink()
         assert private_token() == path
     assert "a" * 64 not in str(told.value)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_group_counts_where_others_are_in_it(monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+    users = [SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid(), pw_name="me")]
+    if shared:
+        users.append(SimpleNamespace(pw_uid=4321, pw_gid=os.getgid(), pw_name="colleague"))
+    monkeypatch.setattr("pwd.getpwall", lambda: users)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        home = Path(folder)
+        path = open_token(home)
+        path.chmod(0o640)
+        for one in (path.parent, home):
+            one.chmod(0o750)
+        assert lies_open(path) == shared
 
 
 @pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", "b" * 64)])

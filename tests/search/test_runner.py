@@ -19,7 +19,7 @@ from rayopt.errors import InputError, WorkError
 from rayopt.runs.cache import Cache
 from rayopt.search import round, wrapped
 from rayopt.search.cells import Batch, check_travels
-from rayopt.search.crew import Crew, Event
+from rayopt.search.crew import Crew, Event, Joined
 from rayopt.search.hire import Hire, IsWanted, unwanted
 from rayopt.search.ledger import Ledger
 from rayopt.search.processes import Processes
@@ -377,3 +377,72 @@ def test_what_is_not_scikit_learns_is_evaluated_by_processes_before_a_ray_would_
     runner.close()
     assert runner.evaluated == {"here": 0, "crews": 4, "cached": 0}
     assert runner.by == {"2 processes of this machine": 4}
+
+
+class Keeping(Nearest):
+    """Has what its pickle leaves out, and what is read back of it only once it is fitted."""
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__(strength)
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock() if state["classes_"] is not None else None)
+
+    def fit(self, X: Any, y: Any) -> Any:
+        with self._lock:
+            return super().fit(X, y)
+
+
+def test_what_does_not_pickle_as_it_is_cloned_is_cloned() -> None:
+    expected, _ = search(Means(in_process=True))
+    found, _ = search(Means(in_process=True), Keeping())
+    assert scores(found) == scores(expected)
+
+
+class Slow(GaussianNB):
+    """Waits until it was evaluated elsewhere as well."""
+
+    elsewhere = threading.Event()
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        assert self.elsewhere.wait(60)
+        return super().fit(X, y)
+
+
+class Prompt(Absent):
+    """Comes a little late, says that it has been given something, and leaves."""
+
+    name = "prompt"
+
+    def __init__(self) -> None:
+        self._has_joined = False
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        if Slow.elsewhere.is_set():
+            raise WorkError("it has left")
+        if self._has_joined:
+            return super().wait(timeout_s)
+        self._has_joined = True
+        return [Joined("one")]
+
+    def assign(self, worker: str, number: int, cells: Any) -> None:
+        Slow.elsewhere.set()
+
+
+def test_others_are_given_work_while_this_process_is_at_its_first() -> None:
+    def open_ray(is_wanted: IsWanted) -> Crew:
+        threading.Event().wait(0.3)
+        return Prompt()
+
+    runner = Runner(Means(open_ray, ray_runs=True, cpus=2))
+    found = GridSearchCV(Slow(), {"var_smoothing": [1e-9, 0.1]}, cv=2, refit=False)
+    thread = threading.Thread(target=lambda: wrapped.fit(found, runner, X, Y), daemon=True)
+    thread.start()
+    thread.join(90)
+    assert Slow.elsewhere.is_set()
+    assert not thread.is_alive()
+    assert runner.evaluated["here"] == 4
