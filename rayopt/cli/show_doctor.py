@@ -17,9 +17,8 @@ from rayopt.cluster.ports import Port, firewall_lines, ports_of
 from rayopt.cluster.probe import ask, on_all, probe
 from rayopt.cluster.state import read_state
 from rayopt.cluster.token import clusters_folder
+from rayopt.onray.token import REMEDY
 from rayopt.runs.private import lies_open
-
-ANEW = "and start anew whatever Ray of yours still runs with it"
 
 
 @dataclass
@@ -84,7 +83,7 @@ def _look_at_tokens(found: Findings) -> None:
     rays = Path.home() / ".ray" / "auth_token"
     for path in (rays, *sorted(clusters_folder().glob("*.token"))):
         if path.is_file() and path.stat().st_mode & 0o077:
-            remedy = f"remove it, {ANEW}" if path == rays and lies_open(path) else f"chmod 600 {path}"
+            remedy = REMEDY if path == rays and lies_open(path) else f"chmod 600 {path}"
             found.faults.append(f"{path} is open to others (mode {path.stat().st_mode & 0o777:o}): {remedy}")
 
 
