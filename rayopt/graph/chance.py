@@ -19,6 +19,8 @@ from rayopt.graph.stand_in import check_opset, stand_in
 from rayopt.graph.structure import graphs_of, nested
 from rayopt.graph.verdicts import Refused
 
+MAY_DRAW = {*RANDOM, "Dropout"}
+
 
 @dataclass(frozen=True)
 class Place:
@@ -69,12 +71,12 @@ class Original:
 
 def of(model: Any) -> Original:
     """The original, cut; raises Refused where its random operators lie where they cannot be cut out."""
-    inner = [node for graph in graphs_of(model) if graph is not model.graph for node in graph.node]
-    if any(node.op_type in RANDOM for node in inner):
+    placed = [(graph, node) for graph in graphs_of(model) for node in graph.node if node.op_type in MAY_DRAW]
+    if any(node.op_type in RANDOM and graph is not model.graph for graph, node in placed):
         raise Refused("not_comparable", "random operators inside a branch, loop or function")
-    if any(_trains(node) for graph in graphs_of(model) for node in graph.node):
+    if any(_trains(node) for _, node in placed):
         raise Refused("not_comparable", "dropout that may be switched on is a random operator")
-    nodes = _live(model)
+    nodes = _live(model) if placed else []
     if not nodes:
         return Original(model)
     places = [Place(_signature(node), node.output[0], index) for index, node in enumerate(nodes)]
@@ -92,9 +94,9 @@ def _live(model: Any) -> list[Any]:
     wanted = {one.name for one in model.graph.output}
     found = []
     for node in reversed(model.graph.node):
-        if not wanted.intersection(node.output):
+        if wanted.isdisjoint(node.output[:]):
             continue
-        wanted.update(node.input)
+        wanted.update(node.input[:])
         stack = list(nested(node))
         while stack:
             graph = stack.pop()

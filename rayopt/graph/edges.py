@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayopt.graph.structure import graphs_of
-
 if TYPE_CHECKING:
     from rayopt.graph.inputs import Input
 
@@ -74,13 +72,13 @@ def moderate(wanted: Any) -> Any:
     return np.abs(wanted, where=np.isfinite(wanted), out=np.full(np.shape(wanted), np.inf, wanted.dtype)) < DROWNED
 
 
-def thresholds(model: Any) -> tuple[float, ...]:
-    """The numbers that bounds and comparisons of a model name, from those nearest to 0 on."""
+def thresholds(graphs: Sequence[Any]) -> tuple[float, ...]:
+    """The numbers that bounds and comparisons of a model's graphs name, from those nearest to 0 on."""
     from onnx import numpy_helper
 
     tensors: dict[str, Any] = {}
     named: set[str] = set()
-    for graph in graphs_of(model):
+    for graph in graphs:
         tensors.update((one.name, one) for one in getattr(graph, "initializer", ()))
         for node in graph.node:
             if node.op_type == "Constant":

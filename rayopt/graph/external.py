@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from rayopt.graph.structure import attributes_of
 from rayopt.graph.verdicts import Refused
 
 
@@ -32,7 +33,7 @@ def tensors_of(model: Any) -> Iterator[Any]:
             for sparse in holder.sparse_initializer:
                 yield from (sparse.values, sparse.indices)
         for node in holder.node:
-            for attribute in node.attribute:
+            for attribute in attributes_of(node):
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors

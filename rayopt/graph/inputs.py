@@ -62,7 +62,9 @@ def inputs_of(
     running: Any, model: Any, defaults: Mapping[str, Array], weights: frozenset[str] = frozenset()
 ) -> tuple[Input, ...]:
     """The inputs of a session of `model`; raises Refused for what cannot be made up."""
-    highs, near = _table_sizes(model), thresholds(model)
+    graphs = list(graphs_of(model))
+    highs, near = _table_sizes(model.graph.input, graphs), thresholds(graphs)
+    compared = _compared(graphs) if any("int" in one.type for one in running.get_inputs()) else ()
     found = []
     for one in running.get_inputs():
         kind = one.type.removeprefix("tensor(").removesuffix(")")
@@ -73,7 +75,7 @@ def inputs_of(
             for axis, dim in enumerate(one.shape)
         )
         single = all(dim == 1 for dim in shape)
-        pool = _held(_compared(model), DTYPES[kind]) if single and DTYPES[kind].startswith(("int", "uint")) else ()
+        pool = _held(compared, DTYPES[kind]) if single and DTYPES[kind].startswith(("int", "uint")) else ()
         given = defaults.get(one.name)
         high, weight = highs.get(one.name), one.name in weights
         found.append(Input(one.name, DTYPES[kind], shape, high, pool, given, near, weight))
@@ -174,21 +176,22 @@ def _elements(inputs: Sequence[Input], dims: Mapping[str, int]) -> int:
     return max(map(math.prod, shapes), default=0)
 
 
-def _table_sizes(model: Any) -> dict[str, int]:
+def _table_sizes(inputs: Sequence[Any], graphs: Sequence[Any]) -> dict[str, int]:
     """How large the smallest table is that each input is looked up in, by the inputs that are."""
     rows = {}
-    for graph in graphs_of(model):
+    for graph in graphs:
         for one in getattr(graph, "initializer", ()):
             rows[one.name] = tuple(one.dims)
     found: dict[str, int] = {}
-    sources = {one.name: {one.name} for one in model.graph.input}
-    for graph in graphs_of(model):
+    sources = {one.name: {one.name} for one in inputs}
+    for graph in graphs:
         for node in graph.node:
-            if node.op_type in PASSING:
+            operator = node.op_type
+            if operator in PASSING:
                 reached = set().union(*(sources.get(name, set()) for name in node.input[:1] if name))
-                for name in node.output:
+                for name in node.output[:]:
                     sources[name] = sources.get(name, set()) | reached
-            elif node.op_type in ("Gather", "GatherND") and len(node.input) > 1 and node.input[0] in rows:
+            elif operator in ("Gather", "GatherND") and len(node.input) > 1 and node.input[0] in rows:
                 axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
                 shape = rows[node.input[0]]
                 for name in sources.get(node.input[1], ()):
@@ -203,12 +206,12 @@ def _held(numbers: Sequence[int], dtype: str) -> tuple[int, ...]:
     return tuple(one for one in numbers if info.min <= one <= info.max)
 
 
-def _compared(model: Any) -> tuple[int, ...]:
+def _compared(graphs: Sequence[Any]) -> tuple[int, ...]:
     """Whole numbers that conditions compare something with, the likeliest values of a switch; then small ones."""
     from onnx import numpy_helper
 
     constants: dict[str, int] = {}
-    for graph in graphs_of(model):
+    for graph in graphs:
         tensors = [(one.name, one) for one in getattr(graph, "initializer", ())]
         for node in graph.node:
             if node.op_type == "Constant":
@@ -221,7 +224,7 @@ def _compared(model: Any) -> tuple[int, ...]:
                 if number == number and abs(number) < 1 << 31 and number == int(number):
                     constants[name] = int(number)
     found = []
-    for graph in graphs_of(model):
+    for graph in graphs:
         for node in graph.node:
             if node.op_type in COMPARISONS:
                 found += [constants[name] for name in node.input if name in constants]

@@ -27,6 +27,8 @@ IDLE_S = 60.0
 CHILD = "RAYOPT_GRAPH_CHILD"  # set in children alone: the same functions are called without one as well
 TAIL_BYTES = 2000
 GARBAGE_AFTER = 50_000  # new objects: graphs are of many that stay
+SMALL_BYTES = 1 << 30  # with less memory than this to use, models are small, and so is what their garbage holds
+SELDOM = (300_000, 2, 2)  # for those: a seventh less CPU time for a tenth more memory
 WARM = "rayopt.graph.warm:warm"
 IMPORTS = ("onnx", "onnx.version_converter", "onnx_ir", "onnxruntime", "onnxoptimizer", "onnxscript.optimizer",
            "onnxscript.rewriter", "onnx.inliner", "onnxslim", "onnxsim", "rayopt.graph.passes",
@@ -143,7 +145,7 @@ def _child(call: dict[str, Any], writing: int, said: int) -> None:
         os.dup2(said, 1)
         os.dup2(said, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        gc.set_threshold(GARBAGE_AFTER)
+        gc.set_threshold(*(SELDOM if call["memory_bytes"] <= SMALL_BYTES else (GARBAGE_AFTER,)))
         out = os.fdopen(writing, "w")
 
         def tell(line: dict[str, Any]) -> None:

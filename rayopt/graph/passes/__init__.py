@@ -20,6 +20,7 @@ import onnx
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts, inference, upgrade
+from rayopt.graph.structure import attributes_of
 
 # RMSNormalization and Attention. The runtime has no kernels for Swish (24) and GroupNormalization (21): they take
 # 2 to 3 and 2 to 18 times as long as what they would stand for.
@@ -31,11 +32,12 @@ NOT_PASSES = {  # what passes share
     "affine", "facts", "inference", "layout", "match", "propagation", "rewrite", "symbolic", "upgrade",
 }  # fmt: skip
 ORDER = (
-    "dead_code", "identity", "no_op", "constant_if", "deduplicate", "fold_constants", "common_subexpression",
-    "failing_branch", "zero_state", "zero_times", "shape_arithmetic", "no_op_shape", "drop_expand", "merge_reshape",
-    "merge_transpose", "merge_layout", "linear_layout", "split_layout", "merge_cast", "merge_clip", "merge_concat",
-    "reduce_square", "split_slices", "layer_norm", "rms_norm", "softmax", "gelu", "hard_swish", "mish",
-    "channel_shuffle", "affine_after", "affine_before", "pad_into_conv", "gemm", "attention",
+    "dead_code", "identity", "idempotent", "no_op", "constant_if", "deduplicate", "fold_constants",
+    "common_subexpression", "failing_branch", "zero_state", "zero_times", "shape_arithmetic", "no_op_shape",
+    "drop_expand", "merge_reshape", "merge_transpose", "merge_layout", "linear_layout", "split_layout",
+    "merge_cast", "merge_clip", "merge_concat", "reduce_square", "split_slices", "layer_norm", "rms_norm",
+    "softmax", "gelu", "hard_swish", "mish", "channel_shuffle", "affine_after", "affine_before", "pad_into_conv",
+    "gemm", "attention",
 )  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def _graphs(graph: Any) -> Iterator[Any]:
     while waiting:
         one = waiting.pop()
         yield one
-        for attribute in (attribute for node in one.node for attribute in node.attribute):
+        for attribute in (attribute for node in one.node for attribute in attributes_of(node)):
             waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
 
 

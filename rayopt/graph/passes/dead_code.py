@@ -17,7 +17,7 @@ def apply(model: ir.Model, limits: object) -> int:
     count = 0
     for graph in reversed(facts.graphs(model)):  # inner bodies first: what they alone used is then unused outside
         for node in reversed(graph):
-            if node.domain == "" and not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            if node.domain == "" and not rewrite.is_used(node):
                 rewrite.discard(node)
                 count += 1
             else:

@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts, propagation
+from rayopt.graph.structure import attributes_of
 
 SMALL_BYTES = 1024  # larger constants are told by their shape alone
 
@@ -37,11 +38,11 @@ def _carry(proto: Any) -> None:
     waiting: list[tuple[Any, dict[str, Any]]] = [(proto, {})]
     while waiting:
         graph, outer = waiting.pop()
-        own = {name for node in graph.node for name in node.output} | {one.name for one in graph.initializer}
         if graph is not proto:
+            own = {name for node in graph.node for name in node.output} | {one.name for one in graph.initializer}
             used = {name for node in graph.node for name in node.input} - own
             graph.initializer.extend(outer[name] for name in sorted(used & outer.keys()))
-        inner = [body for node in graph.node for attribute in node.attribute for body in _bodies(attribute)]
+        inner = [body for node in graph.node for attribute in attributes_of(node) for body in _bodies(attribute)]
         if inner:
             known = outer | {one.name: one for one in graph.initializer} | _constants(graph)
             waiting.extend((body, known) for body in inner)
@@ -70,7 +71,7 @@ def _note(graph: ir.Graph, proto: Any) -> None:
         for node, node_twin in zip(one, twin.node, strict=True):
             for value in node.outputs:
                 _put(value, known)
-            inner = [twin for attribute in node_twin.attribute for twin in _bodies(attribute)]
+            inner = [twin for attribute in attributes_of(node_twin) for twin in _bodies(attribute)]
             waiting.extend(zip(facts.bodies(node), inner, strict=True))
 
 

@@ -14,8 +14,8 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 0, True
-needs = ()
 NEUTRAL = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0, "Pow": 1, "Max": -math.inf, "Min": math.inf}
+needs = ("Transpose", "Concat", "Sum", "Mean", "Pad", "Cast", "Slice", "ReduceSum", "ReduceMean", *NEUTRAL)
 BOTH_SIDES = ("Mul", "Add", "Max", "Min")
 END = (1 << 31) - 1  # exporters write one of several "to the end"
 BILLION = 1_000_000_000
@@ -44,8 +44,6 @@ def _same(node: ir.Node) -> ir.Value | None:
         or (operator == "Pad" and _pads(node))
         or (operator == "Cast" and facts.dtype(first) is not None and facts.dtype(first) == facts.attribute(node, "to"))
         or (operator == "Slice" and _whole(node))
-        or (operator == "Relu" and facts.made_by(first, "Relu", "Sigmoid", "Softmax") is not None)
-        or (operator in ("Abs", "Floor", "Ceil", "Round") and facts.made_by(first, operator) is not None)
         or (operator in ("ReduceSum", "ReduceMean") and _no_axes(node))
     )
     return first if idle else None

@@ -10,16 +10,14 @@ import onnx_ir as ir
 from rayopt.graph.passes import facts, rewrite
 
 opset, dims = 13, True
-needs = ()
 LAYOUTS = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten")
+REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd")
+needs = (*LAYOUTS, *REDUCTIONS)
 UNDONE_BY = {"Squeeze": "Unsqueeze", "Unsqueeze": "Squeeze"}
 
 
 def apply(model: ir.Model, limits: object) -> int:
-    return sum(_apply(node) for node in facts.nodes(model) if facts.is_op(node, *LAYOUTS, *REDUCTIONS))
-
-
-REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd")
+    return sum(_apply(node) for node in facts.nodes(model) if facts.is_op(node, *needs))
 
 
 def _apply(node: ir.Node) -> bool:

@@ -26,9 +26,6 @@ FIRES = {
     "minus nothing": gone("Sub(a, k)", "<float[1] k = {0.0}>"),
     "to the first": gone("Pow(a, k)", "<float k = {1.0}>"),
     "the largest of one": gone("Max(a)"),
-    "Relu twice": Example(
-        "(float[n,3] x) => (float[n,3] y) { a = Relu(x)  b = Relu(a)  y = Neg(b) }", {"Relu": 1, "Neg": 1}, special=True
-    ),
 }
 STAYS = {
     "Transpose": one("Transpose<perm = [1, 0]>(a)", "", "3,3"),
