@@ -97,7 +97,7 @@ def _live(model: Any) -> list[Any]:
         if wanted.isdisjoint(node.output[:]):
             continue
         wanted.update(node.input[:])
-        stack = list(nested(node))
+        stack = nested(node)
         while stack:
             graph = stack.pop()
             wanted.update(one.name for one in graph.output)

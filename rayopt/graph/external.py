@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from rayopt.graph.structure import attributes_of
+from rayopt.graph.structure import attributes_of, nested
 from rayopt.graph.verdicts import Refused
 
 
@@ -36,10 +36,9 @@ def tensors_of(model: Any) -> Iterator[Any]:
             for attribute in attributes_of(node):
                 if attribute.HasField("t"):
                     yield attribute.t
-                yield from attribute.tensors
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
+                if attribute.tensors:
+                    yield from attribute.tensors
+            stack.extend(nested(node))
 
 
 def is_external(tensor: Any) -> bool:

@@ -150,7 +150,7 @@ def _walk(graph: Any, constants: frozenset[str], sizes: Mapping[str, Size], tota
     for tensor in graph.initializer:
         here[tensor.name] = (tuple(tensor.dims), tensor.data_type)
     for node in graph.node:
-        inner = list(nested(node))
+        inner = nested(node)
         for one in inner:
             _walk(one, frozenset(known), here, total)
         if node.op_type in RANDOM or inner or not all(name in known for name in node.input if name):

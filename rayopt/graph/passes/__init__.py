@@ -20,7 +20,7 @@ import onnx
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts, inference, upgrade
-from rayopt.graph.structure import attributes_of
+from rayopt.graph.structure import nested
 
 # RMSNormalization and Attention. The runtime has no kernels for Swish (24) and GroupNormalization (21): they take
 # 2 to 3 and 2 to 18 times as long as what they would stand for.
@@ -129,8 +129,7 @@ def _graphs(graph: Any) -> Iterator[Any]:
     while waiting:
         one = waiting.pop()
         yield one
-        for attribute in (attribute for node in one.node for attribute in attributes_of(node)):
-            waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+        waiting.extend(body for node in one.node if node.attribute for body in nested(node))
 
 
 def _module(name: str) -> Any:

@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts, propagation
-from rayopt.graph.structure import attributes_of
+from rayopt.graph.structure import nested
 
 SMALL_BYTES = 1024  # larger constants are told by their shape alone
 
@@ -42,7 +42,7 @@ def _carry(proto: Any) -> None:
             own = {name for node in graph.node for name in node.output} | {one.name for one in graph.initializer}
             used = {name for node in graph.node for name in node.input} - own
             graph.initializer.extend(outer[name] for name in sorted(used & outer.keys()))
-        inner = [body for node in graph.node for attribute in attributes_of(node) for body in _bodies(attribute)]
+        inner = [body for node in graph.node if node.attribute for body in nested(node)]
         if inner:
             known = outer | {one.name: one for one in graph.initializer} | _constants(graph)
             waiting.extend((body, known) for body in inner)
@@ -71,8 +71,8 @@ def _note(graph: ir.Graph, proto: Any) -> None:
         for node, node_twin in zip(one, twin.node, strict=True):
             for value in node.outputs:
                 _put(value, known)
-            inner = [twin for attribute in attributes_of(node_twin) for twin in _bodies(attribute)]
-            waiting.extend(zip(facts.bodies(node), inner, strict=True))
+            if node.attributes:
+                waiting.extend(zip(facts.bodies(node), nested(node_twin), strict=True))
 
 
 def _put(value: ir.Value, known: dict[str, Any]) -> None:
@@ -90,10 +90,6 @@ def _dim(dim: Any) -> facts.Dim:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return int(dim.dim_value)
     return str(dim.dim_param) if dim.dim_param else f"?{next(facts.UNKNOWN)}"
-
-
-def _bodies(attribute: Any) -> list[Any]:
-    return [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
 
 
 @contextmanager
