@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from grid_driver import CANDIDATES, FLAT, driver, flatness
+from grid_driver import CANDIDATES, FLAT, averaged, flatness
 from grid_driver import shown as driver_told
 
 ROOT = Path(__file__).parent.parent.parent
@@ -209,8 +209,8 @@ def main() -> None:
             for name, times in measure(asked.names):
                 rows.append(summed_up(start, name, times))
                 print(shown(rows[-1]), flush=True)
-    counts = CANDIDATES[:-1] if asked.short else CANDIDATES
-    per_candidate = [driver(count) for count in counts] if asked.only in (None, "driver") else []
+    most = CANDIDATES[-2] if asked.short else CANDIDATES[-1]
+    per_candidate = averaged(most) if asked.only in (None, "driver") else []
     for row in per_candidate:
         print(driver_told(row))
     found = {"load": os.getloadavg()[0], "cpus": os.cpu_count(), "grid": rows, "driver": per_candidate}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 CANDIDATES = (100, 1_000, 10_000)
+TURNS = (100, 100, 100, 1_000, 100, 10_000, 100, 1_000, 100, 100, 100)  # a machine's speed changes within minutes
 KEPT_COUNT = 1_000  # candidates up to which results are kept too: writing them waits for the disk
 FLAT = 1.2  # what the time for a candidate may grow by from the fewest to the most
 CREW = 2
@@ -37,6 +39,15 @@ def flatness(rows: list[dict[str, float]]) -> float:
         times = [row[f"{way}_ms"] for row in rows if f"{way}_ms" in row]
         ratios.append(times[-1] / times[0])
     return max(ratios)
+
+
+def averaged(most: int) -> list[dict[str, float]]:
+    """What `driver` finds, averaged over its turns, for each count of candidates up to `most`."""
+    found: dict[int, list[dict[str, float]]] = {count: [] for count in CANDIDATES if count <= most}
+    for count in TURNS:
+        if count in found:
+            found[count].append(driver(count))
+    return [{name: statistics.fmean(row[name] for row in rows) for name in rows[0]} for rows in found.values()]
 
 
 def shown(row: dict[str, float]) -> str:
