@@ -9,6 +9,10 @@ import pytest
 from rayopt import api
 
 JOBS = Path(__file__).parent.parent.parent / "jobs"
+PRUNED = [
+    "n_trials=2", "space={steps.0.keep: {low: 0.2, high: 0.9}}", "job.train.epochs=2",
+    "constraints={candidates.0.latency_ratio.32: {at_most: 1000}}",  # how fast this machine is decides no test
+]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -19,6 +23,7 @@ JOBS = Path(__file__).parent.parent.parent / "jobs"
         ("bayes", [], 0.97),
         ("bayes_distill", ["n_trials=2", "space.epochs=[1]"], 0.1),
         ("bayes_train", ["n_trials=2", "space.epochs=[1]"], 0.1),
+        ("bayes_prune", PRUNED, 0.3),
     ],
 )
 def test_a_shipped_search_runs(name: str, assignments: list[str], least: float, tmp_path: Path) -> None:
