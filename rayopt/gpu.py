@@ -16,6 +16,7 @@ from rayopt.errors import InputError, StepError, input_error
 from rayopt.memory.predict import Predictor
 from rayopt.memory.rehearsal import Step, Variant, Watch
 from rayopt.memory.snapshot import Snapshot, snapshot
+from rayopt.training.learner import statistics_kept
 from rayopt.training.losses import task_loss
 from rayopt.training.seat import best_device
 
@@ -54,8 +55,11 @@ class GPUOptimizer:
     """
 
     def __init__(self, model: nn.Module, device: str | torch.device | None = None) -> None:
-        self.device = torch.device(device) if device is not None else best_device()
-        self.model = model.to(self.device)
+        try:
+            self.device = torch.device(device) if device is not None else best_device()
+            self.model = model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise input_error("device", f"{device!r}: {error}", "give cpu, cuda or cuda:0, as torch has it") from error
         self.precision = _precision(self.device)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self._last: tuple[Shaped, Shaped, torch.optim.Optimizer] | None = None
@@ -84,15 +88,18 @@ class GPUOptimizer:
     def mixed_precision_step(self, inputs: Tensor, targets: Tensor, optimizer: torch.optim.Optimizer) -> float:
         """Forward, loss, backward and update in the device's precision; gives the loss.
 
-        Class numbers are learned by cross entropy, quantities by squared error. Raises StepError where the loss is not
-        finite; the weights are then as they were.
+        Class numbers are learned by cross entropy, quantities by squared error. Raises InputError for targets that do
+        not go with the outputs, StepError where the loss is not finite; the model is then as it was.
         """
+        for name, one in (("inputs", inputs), ("targets", targets)):
+            if not isinstance(one, Tensor):
+                raise input_error(name, f"is no tensor but a {type(one).__name__}", "give one tensor of rows")
+        x, y = inputs.to(self.device), targets.to(self.device)
+        with statistics_kept(self.model):
+            loss = _step(self.model, x, y, optimizer, self._scaler, self.precision)
+            if not math.isfinite(loss):
+                raise StepError(f"the loss became {loss}; a lower learning rate may help")
         self._last = (Shaped.of(inputs), Shaped.of(targets), optimizer)
-        loss = _step(
-            self.model, inputs.to(self.device), targets.to(self.device), optimizer, self._scaler, self.precision
-        )
-        if not math.isfinite(loss):
-            raise StepError(f"the loss became {loss}; a lower learning rate may help")
         return loss
 
     def report(
@@ -167,7 +174,12 @@ def _step(
     kind = torch.float16 if precision == "fp16" else torch.bfloat16
     with torch.autocast(x.device.type, kind, enabled=precision != "fp32"):
         outputs = model(x)
-    loss = task_loss(outputs.float(), y)
+    if not isinstance(outputs, Tensor):
+        raise input_error("model", f"gives a {type(outputs).__name__} instead of a tensor", "wrap it in one that does")
+    try:
+        loss = task_loss(outputs.float(), y)
+    except (StepError, IndexError) as error:
+        raise input_error("targets", str(error), "give targets that go with the model's outputs") from error
     value = float(loss.detach())
     if math.isfinite(value):
         scaler.scale(loss).backward()

@@ -83,6 +83,30 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     assert torch.equal(optimizer.model.weight, before)
 
 
+def test_a_batch_of_nans_leaves_the_statistics_as_they_were() -> None:
+    optimizer = GPUOptimizer(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)), "cpu")
+    before = {name: one.clone() for name, one in optimizer.model.state_dict().items()}
+    x, y = batch()
+    with pytest.raises(StepError, match="the loss became"):
+        optimizer.mixed_precision_step(x * float("nan"), y, torch.optim.SGD(optimizer.model.parameters(), 0.1))
+    assert all(torch.equal(one, before[name]) for name, one in optimizer.model.state_dict().items())
+
+
+def test_what_does_not_go_together_is_told() -> None:
+    optimizer = GPUOptimizer(nn.Linear(6, 3), "cpu")
+    update = torch.optim.SGD(optimizer.model.parameters(), 0.1)
+    x, y = batch()
+    for what, inputs, targets in (
+        ("targets: the model gives", x, torch.zeros(len(x), 2)),
+        ("targets: Target 9 is out of bounds", x, torch.full_like(y, 9)),
+        ("inputs: is no tensor but a tuple", (x, x), y),
+    ):
+        with pytest.raises(InputError, match=what):
+            optimizer.mixed_precision_step(inputs, targets, update)
+    with pytest.raises(InputError, match="device: 'gpu'"):
+        GPUOptimizer(nn.Linear(6, 3), "gpu")
+
+
 def test_benchmarking_is_for_fixed_shapes_that_need_not_be_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     optimizer = GPUOptimizer(nn.Linear(6, 3), "cpu")

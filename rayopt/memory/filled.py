@@ -42,7 +42,9 @@ def filled(
         return settings, None
     device = device or best_device()
     there = [workers, sharding, device.type]
-    id = digest([settings.model_dump(mode="json"), work.artifact.sha256, work.rows.count, work.seed, *there])
+    shapes = [[str(one.dtype), *one.shape[1:]] for one in work.rows.batch(0, torch.arange(1))]
+    what = [work.artifact.sha256, dict(work.about), work.rows.count, shapes, work.seed]
+    id = digest([settings.model_dump(mode="json"), *what, *there])
     path = folder / FILE
     kept = _read(path, id)
     if kept is None:

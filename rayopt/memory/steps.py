@@ -23,14 +23,15 @@ MODEL, OBJECTIVE = "model", "objective"
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """A training's model and objective as one module, its settings, and some rows: x, y and their numbers.
+    """A training's model and objective as one module, its settings, and some of its rows: x, y and their numbers.
 
-    wrap: makes the learner what a worker of several has.
+    count: of all rows; wrap: makes the learner what a worker of several has.
     """
 
     module: nn.ModuleDict
     settings: TrainSettings
     examples: tuple[Tensor, Tensor, Tensor]
+    count: int
     device: torch.device
     wrap: Callable[[Learner], nn.Module] = lambda learner: learner
 
@@ -72,7 +73,7 @@ def steps_of(
     """What to rehearse of a training; its model is copied."""
     examples = rows.batch(0, torch.arange(min(EXAMPLES, rows.count)))
     both = nn.ModuleDict({MODEL: copy.deepcopy(module), OBJECTIVE: copy.deepcopy(objective)})
-    return TrainingSteps(both, settings, examples, device)
+    return TrainingSteps(both, settings, examples, rows.count, device)
 
 
 def settings_with(settings: TrainSettings, variant: Variant, micro_batch: int | None) -> TrainSettings:

@@ -15,6 +15,7 @@ from rayopt.memory.rehearsal import Foreach, Variant, measured_bytes
 from rayopt.memory.snapshot import Snapshot, snapshot
 from rayopt.memory.steps import MODEL, TrainingSteps, settings_with
 from rayopt.training.engine import Means, StepEngine
+from rayopt.training.order import most_rows
 from rayopt.training.precision import CLOSE, Numerics, candidates, probe
 from rayopt.training.settings import TrainSettings
 
@@ -85,7 +86,7 @@ def answer(
     timed: bool = True,
 ) -> Answer:
     """Plans a training's step within a budget for each worker; raises InputError at `place` where nothing fits."""
-    rows = -(-steps.settings.batch_size // workers.count)
+    rows = -(-most_rows(steps.count, steps.settings.batch_size) // workers.count)
     warnings, taken = [], None
     if workers.is_split:
         warnings.append(WHOLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from rayopt.errors import Fault, InputError, did_you_mean, input_error
 from rayopt.memory.filled import filled
@@ -91,11 +92,13 @@ class DistributedTrainer:
         if selection is not None:
             pair = selection if isinstance(selection, tuple) else (selection, None)
             work = replace(work, selection=self._rows(*pair))
+        told = work.selection.sha256 if work.selection is not None else None
+        work = replace(work, about={**work.about, "metric": work.metric, "selection": told})
         _check(work, self._least)
         self.setup()
         with tempfile.TemporaryDirectory(prefix="rayopt-train-") as aside:
             place = Path(folder if folder is not None else aside)
-            planned = filled(work, place, workers=self._least, device=self._device())
+            planned = filled(work, place, workers=self._least, device=self._device(), sharding=self._given[2])
             work = replace(work, settings=planned[0])
             if self._host is None:
                 trained = work.run(OneSeat(place, on_report))
@@ -122,6 +125,8 @@ class DistributedTrainer:
     def _rows(self, x: Any, y: Any) -> Arrays:
         """Rows in the numbers that the model computes in."""
         kinds = [one.dtype for one in self.model.parameters() if one.is_floating_point()]
+        if torch.bfloat16 in kinds:
+            raise input_error("model", "has weights in bfloat16", 'give float32 weights, and `precision="bf16"`')
         return _arrays(x, y, kinds[0] if kinds else torch.float32)
 
     def _device(self) -> torch.device:
@@ -175,7 +180,7 @@ def _check(work: Work, workers: int) -> None:
 
 def _arrays(x: Any, y: Any, floating: torch.dtype) -> Arrays:
     if y is None:
-        pairs = [(torch.as_tensor(features), torch.as_tensor(target)) for features, target in _items(x)]
+        pairs = list(_pairs(x))
         x, y = (torch.stack(column) for column in zip(*pairs, strict=True))
     features, targets = (_array(one, floating) for one in (x, y))
     if len(features) != len(targets):
@@ -190,10 +195,31 @@ def _array(data: Any, floating: torch.dtype) -> Any:
     return np.asarray((tensor.to(floating) if tensor.is_floating_point() else tensor).numpy())
 
 
+def _pairs(data: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The pairs of a Dataset or of what can be gone through; raises InputError with the row that cannot be had."""
+    items, number = iter(_items(data)), 0
+    while True:
+        try:
+            features, target = next(items)
+            pair = torch.as_tensor(features), torch.as_tensor(target)
+        except StopIteration:
+            return
+        except Exception as error:
+            problem = f"row {number} cannot be had: {type(error).__name__}: {error}"
+            raise input_error("x", problem, "give rows that are pairs of features and target") from error
+        yield pair
+        number += 1
+
+
 def _items(data: Any) -> Any:
-    """The pairs of a Dataset or of what can be gone through; a DataLoader's are those of its dataset."""
-    data = getattr(data, "dataset", data)
-    return (data[index] for index in range(len(data))) if hasattr(data, "__getitem__") else data
+    """The items of a Dataset; a DataLoader's are those of its dataset that its sampler goes through, in their order."""
+    if isinstance(data, DataLoader):
+        shuffled = isinstance(data.sampler, RandomSampler | SequentialSampler)
+        if not (isinstance(data.dataset, IterableDataset) or shuffled):
+            return (data.dataset[index] for index in sorted({int(one) for one in data.sampler}))
+        data = data.dataset
+    is_list = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return (data[index] for index in range(len(data))) if is_list else data
 
 
 def _settings(given: Mapping[str, Any]) -> TrainSettings:

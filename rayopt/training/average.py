@@ -11,13 +11,20 @@ from torch import Tensor, nn
 from rayopt.training.sharded import like
 
 
+def unbounded(module: nn.Module) -> set[str]:
+    """Buffers that hold infinity or NaN, as masks do: nothing that is learned."""
+    buffers = ((name, one) for name, one in module.named_buffers() if one.is_floating_point())
+    return {name for name, one in buffers if not bool(torch.isfinite(one).all())}
+
+
 class Average:
-    """Follows the floating point state of a module; whole numbers, such as counts of batches, are the module's own."""
+    """Follows the floating point state of a module; whole numbers, such as counts of batches, and what is not finite
+    are the module's own."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._own = {name: one for name, one in module.state_dict(keep_vars=True).items() if one.is_floating_point()}
-        self._own = {name: one.detach() for name, one in self._own.items()}
+        state, fixed = module.state_dict(keep_vars=True), unbounded(module)
+        self._own = {name: one.detach() for name, one in state.items() if one.is_floating_point() and name not in fixed}
         self._kept = {name: one.clone() for name, one in self._own.items()}
         self._alike = list[tuple[list[Tensor], list[Tensor]]]()  # what can be taken at once: whole tensors, and parts
         for kind in {type(one) for one in self._own.values()}:

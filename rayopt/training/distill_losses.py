@@ -110,7 +110,7 @@ def _against_others(log_shares: Tensor, own: Tensor, rest: Tensor) -> Tensor:
 
 def _standardize(logits: Tensor) -> Tensor:
     centered = logits - logits.mean(dim=1, keepdim=True)
-    return centered / (centered.square().mean(dim=1, keepdim=True).sqrt() + EPSILON)
+    return centered / (logits.std(dim=1, correction=0, keepdim=True) + EPSILON)  # has a gradient at 0, as sqrt has not
 
 
 def _relative_distances(rows: Tensor) -> Tensor:

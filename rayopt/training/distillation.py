@@ -15,7 +15,8 @@ from rayopt.training.distill_losses import LOSSES, MISSING
 from rayopt.training.distill_settings import FeatureSettings, LossSettings
 from rayopt.training.feature_losses import FEATURE_LOSSES, Shape
 from rayopt.training.layers import Heard, layer_of
-from rayopt.training.losses import by_class, task_loss
+from rayopt.training.learner import statistics_kept
+from rayopt.training.losses import as_classes, as_quantities, by_class, task_loss
 from rayopt.training.softened import Softened
 from rayopt.training.teacher import Answers
 
@@ -41,7 +42,10 @@ class DistillationLoss(nn.Module):
         if targets.shape != student_logits.shape[:1]:
             problem = f"has shape {tuple(targets.shape)} for {len(student_logits)} rows"
             raise input_error("targets", problem, "give one class number for each row")
-        own = F.cross_entropy(student_logits, targets)
+        try:
+            own = F.cross_entropy(student_logits, targets.long())
+        except IndexError as error:  # on a GPU torch itself ends the process
+            raise input_error("targets", str(error), f"give 0 to {student_logits.shape[1] - 1}") from error
         softened = F.log_softmax(student_logits / self.temperature, dim=1)
         wanted = F.softmax(teacher_logits / self.temperature, dim=1)
         return self.alpha * own + (1 - self.alpha) * F.kl_div(softened, wanted, reduction="batchmean")
@@ -67,15 +71,17 @@ class DistillationTrainer:
     def train_step(self, inputs: Tensor, targets: Tensor) -> float:
         """One step of the optimizer; gives the loss. The teacher stays as it is.
 
-        Raises StepError when the loss is not finite; the student is then as before.
+        Raises StepError when the loss is not finite, InputError for targets that are no classes of the models; the
+        student is then as before.
         """
         self.teacher_model.eval()
-        self.student_model.train()
         with torch.no_grad():  # what is made under inference_mode cannot be used for gradients
             teacher_logits = self.teacher_model(inputs)
-        loss: Tensor = self.distillation_loss(self.student_model(inputs), teacher_logits, targets)
-        if not torch.isfinite(loss):
-            raise StepError(f"the loss became {loss.item()}; a lower learning rate may help")
+        self.student_model.train()  # only now: it may share layers with the teacher
+        with statistics_kept(self.student_model):
+            loss: Tensor = self.distillation_loss(self.student_model(inputs), teacher_logits, targets)
+            if not torch.isfinite(loss):
+                raise StepError(f"the loss became {loss.item()}; a lower learning rate may help")
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -139,7 +145,7 @@ class DistillationObjective(nn.Module):
             parts.append(_times(1 - self._alpha, self._followed(outputs, targets, rows)))
         for pair, feature in zip(self._pairs, self.features, strict=True):
             wanted = self._answers[0].at(rows, pair.settings.teacher)
-            parts.append(pair.settings.weight * feature(self._seen[pair.settings.student], wanted))
+            parts.append(pair.settings.weight * feature(self._seen[pair.settings.student].float(), wanted))
         return functools.reduce(torch.add, parts)
 
     def _followed(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
@@ -165,13 +171,13 @@ def labels_loss(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) 
     """The task's own loss summed over the rows that have a label, divided by all rows."""
     if targets.is_floating_point():
         known = torch.isfinite(targets)
-        errors = outputs.reshape(targets.shape) - torch.where(known, targets, 0.0)
+        errors = as_quantities(outputs, targets) - torch.where(known, targets, 0.0)
         return torch.where(known, errors, 0.0).square().mean()
     if not (targets == MISSING).any():
         return task_loss(outputs, targets, label_smoothing)
-    summed = F.cross_entropy(
-        by_class(outputs), targets, ignore_index=MISSING, reduction="sum", label_smoothing=label_smoothing
-    )
+    logits = by_class(outputs)
+    classes = as_classes(targets, logits)
+    summed = F.cross_entropy(logits, classes, ignore_index=MISSING, reduction="sum", label_smoothing=label_smoothing)
     return summed / targets.numel()
 
 

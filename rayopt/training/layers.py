@@ -18,7 +18,7 @@ class Heard:
         self._seen, self._name = seen, name
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._seen[self._name] = output
+        self._seen[self._name] = output.clone()  # the next layer may work in place
 
 
 def layer_of(module: nn.Module, name: str) -> nn.Module:

@@ -52,16 +52,20 @@ class Learner(nn.Module):
 
 
 class TaskObjective(nn.Module):
-    """The task's own loss, class numbers smoothed by `label_smoothing` (Szegedy et al., 2016, section 7)."""
+    """The task's own loss, class numbers smoothed by `label_smoothing` (Szegedy et al., 2016, section 7).
+
+    gaps: some places have no class.
+    """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self._smoothing = label_smoothing
+        self.gaps = False
 
     def forward(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         from rayopt.training.losses import task_loss
 
-        return task_loss(outputs, targets, self._smoothing)
+        return task_loss(outputs, targets, self._smoothing, self.gaps)
 
 
 class OwnObjective(nn.Module):
@@ -76,6 +80,20 @@ class OwnObjective(nn.Module):
         if not isinstance(loss, Tensor) or loss.ndim:
             raise StepError(f"the loss {self.path} gave {_named(loss)} instead of a tensor of one number")
         return loss
+
+
+@contextlib.contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Puts back what batch normalisation has noted of a batch that ends in an error."""
+    norms = (one for one in module.modules() if isinstance(one, _NormBase))
+    before = [(buffer, buffer.clone()) for one in norms for buffer in one.buffers(recurse=False)]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, noted in before:
+                buffer.copy_(noted)
+        raise
 
 
 def objective_of(loss: str, label_smoothing: float) -> nn.Module:

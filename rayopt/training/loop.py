@@ -22,9 +22,11 @@ from rayopt.plugins import importable
 from rayopt.records import Artifact
 from rayopt.training import order
 from rayopt.training.agree import Seeding, from_first, has_own, mean
+from rayopt.training.average import unbounded
 from rayopt.training.choosing import chosen
 from rayopt.training.engine import Means, Part, StepEngine
 from rayopt.training.learner import Learner, TaskObjective
+from rayopt.training.losses import NO_CLASS
 from rayopt.training.parallel import has_unused
 from rayopt.training.saving import Saving
 from rayopt.training.seat import Seat
@@ -95,12 +97,17 @@ class Loop:
         self._saving = Saving(seat, self._about(), settings.checkpoint)
         found = self._saving.found()
         self._module = from_artifact(work.artifact, work.source, work.seed)
+        self._unbounded = unbounded(self._module)
         known = work.numerics if found is None else found.state["numerics"]
         self._numerics, self._probed = chosen(known, work, seat, self._module, self._steps)
         self._is_summed = getattr(work.objective, "reduction", "mean") == "sum"
+        self._counting = _counting(work)
         self._seeding = Seeding(work.seed, seat.rank, has_own(self._module, work.objective, work.rows))
         means = Means(self._numerics, seat.device, self._wrap)
-        self._engine = StepEngine(self._module, copy.deepcopy(work.objective), settings, self._steps, means)
+        objective = copy.deepcopy(work.objective)
+        if self._counting is not None and isinstance(objective, TaskObjective):
+            objective.gaps = True
+        self._engine = StepEngine(self._module, objective, settings, self._steps, means)
         self._curve: list[dict[str, float]] = []
         self._best: dict[str, Any] | None = None
         self._total, self._epoch_rows = 0.0, 0  # of the epoch so far: losses times their rows, and rows
@@ -186,6 +193,8 @@ class Loop:
             if seat.device.type != "cpu":
                 x, y, rows = (one.to(seat.device, non_blocking=True) for one in (x, y, rows))
             share = seat.world * (micro.share > 0) if self._is_summed else micro.share
+            if self._counting is not None and micro.share:
+                share = seat.world * float(self._counting[micro.rows].sum() / self._counting[batch].sum().clamp_min(1))
             yield numerics.laid_out(x), y, rows, share
 
     def _look_up(self, epoch: int) -> None:
@@ -247,10 +256,20 @@ class Loop:
         if self._saves:
             with self._blamed(f"evaluation by {self._work.metric} after step {self._engine.count}"):
                 outputs, targets = self._outputs(selection), torch.tensor(selection.y)
-                found[0] = float(TaskObjective()(outputs, targets, torch.arange(len(targets))))
+                found[0] = self._loss(outputs, targets)
                 found[1] = float(self._metric.function(selection.y, outputs.numpy()))
         loss, value = (from_first(one, self._seat) for one in found)
         return {"selection_loss": loss, self._metric.name: value}
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> float:
+        """The task's own loss; where outputs are of another shape, only the training's own objective can tell one."""
+        numbers = torch.arange(len(targets))
+        try:
+            return float(TaskObjective()(outputs, targets, numbers))
+        except StepError:
+            own = copy.deepcopy(self._work.objective)
+            with torch.no_grad():
+                return float(own(outputs, targets, numbers)) / (len(targets) if self._is_summed else 1)
 
     def _outputs(self, selection: Arrays) -> Tensor:
         found: list[Tensor] = []
@@ -285,7 +304,7 @@ class Loop:
     def _write(self) -> Path | None:
         """Writes a checkpoint; gives its folder in the worker that wrote it."""
         count, engine = self._engine.count, self._engine.state()
-        if not is_finite(engine["module"]):
+        if not is_finite({name: one for name, one in engine["module"].items() if name not in self._unbounded}):
             raise StepError(f"the weights are not finite after step {count}; {self._saving.last}")
         state = {
             "engine": engine,
@@ -308,6 +327,16 @@ class Loop:
         settings = work.settings.model_dump(mode="json", exclude={"checkpoint", "memory"})
         model = {"model": work.artifact.sha256, **work.source.settings.maker}
         return {**work.about, **settings, **model, "seed": work.seed, "rows": work.rows.count}
+
+
+def _counting(work: Work) -> Tensor | None:
+    """How many places of each row have a class, where some have none and the loss is the mean over those that have."""
+    if not (isinstance(work.objective, TaskObjective) and isinstance(work.rows, Arrays)):
+        return None
+    classes = work.rows.y
+    if classes.dtype.kind not in "iu" or not (gaps := classes == NO_CLASS).any():
+        return None
+    return torch.tensor((~gaps).reshape(len(classes), -1).sum(axis=1))
 
 
 def is_finite(state: Mapping[str, Tensor]) -> bool:

@@ -20,19 +20,29 @@ class Micro:
 def batches(count: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """The row numbers of an epoch by step.
 
-    A last batch of one row is joined to the one before: batch normalisation cannot train on a single row.
+    A last batch of one row is joined to the one before: batch normalisation cannot train on a single row. Where all
+    batches are asked to be of one row, they are.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     parts = list(torch.split(torch.randperm(count, generator=generator), size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if _joins(count, size):
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
 
 
 def steps_in(count: int, size: int) -> int:
     """How many batches an epoch has."""
-    whole, rest = divmod(count, size)
-    return max(1, whole + (rest > (1 if whole else 0)))
+    return -(-count // size) - _joins(count, size)
+
+
+def most_rows(count: int, size: int) -> int:
+    """The rows of an epoch's largest batch."""
+    return min(count, size + _joins(count, size))
+
+
+def _joins(count: int, size: int) -> bool:
+    """Whether the last batch would be of a single row, and there is one before it to join."""
+    return 1 < size < count and count % size == 1
 
 
 def micros(batch: Tensor, rank: int, world: int, size: int | None) -> Sequence[Micro]:

@@ -53,7 +53,7 @@ class Softened:
         if self.period is not None:
             rows = rows % self.period
         shares, entropies = (one.index_select(0, rows) for one in self._there(rows.device))
-        loss: Tensor = _Follow.apply(logits, shares, entropies, self.temperature)  # type: ignore[no-untyped-call]
+        loss: Tensor = _Follow.apply(logits.float(), shares, entropies, self.temperature)  # type: ignore[no-untyped-call]
         return loss
 
     def _there(self, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -15,12 +15,14 @@ from rayopt.memory.plan import Space, find_plan
 from rayopt.memory.predict import Predictor
 from rayopt.memory.rehearsal import Variant, measured_bytes
 from rayopt.memory.settings import budget_bytes
-from rayopt.memory.steps import MODEL
+from rayopt.memory.steps import MODEL, steps_of
 from rayopt.memory.work import answer, space_of
+from rayopt.models.torch_model import from_artifact
 from rayopt.training.engine import Means, StepEngine
 from rayopt.training.learner import TaskObjective
 from rayopt.training.precision import PLAIN
 from rayopt.training.settings import TrainSettings
+from rayopt.training.source import Arrays
 from tests.memory.networks import CPU, steps
 
 
@@ -132,3 +134,13 @@ def test_the_memory_of_a_training_is_planned_once(tmp_path: Path) -> None:
     assert filled(given, tmp_path) == (settings, answer)
     assert (tmp_path / FILE).read_bytes() == stamp
     assert filled(work(), tmp_path) == (work().settings, None)
+
+
+def test_the_plan_is_of_the_largest_batch() -> None:
+    from tests.memory.works import work
+
+    given = work(memory={"budget": "1GiB"}, precision="fp32")
+    rows = Arrays(given.rows.x[:65], given.rows.y[:65])  # the last row is joined to the batch of 64
+    module = from_artifact(given.artifact, given.source, 0)
+    planned = steps_of(module, given.objective, rows, given.settings, CPU)
+    assert answer(planned, 1 << 30, "memory.budget", timed=False).rows == 65

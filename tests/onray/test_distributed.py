@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 from rayopt import DistributedTrainer, InputError
 from tests.onray.workers import Locked, network
@@ -79,6 +81,68 @@ def test_another_call_does_not_go_on_from_its_folder(changed: str, tmp_path: Pat
     call(False)
     with pytest.raises(InputError, match="is of another training"):
         call(True)
+
+
+@pytest.mark.parametrize("changed", [{"metric": "log_loss"}, {"selection": (X + 1, Y)}])
+def test_another_metric_or_selection_does_not_go_on_either(changed: dict[str, Any], tmp_path: Path) -> None:
+    given = {"selection": (X, Y), "metric": "accuracy", "folder": tmp_path, **SETTINGS}
+    DistributedTrainer(network(), 1).train(X, Y, **given)
+    with pytest.raises(InputError, match=f"{next(iter(changed))} was"):
+        DistributedTrainer(network(), 1).train(X, Y, **{**given, **changed})
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_mask_of_infinities_is_no_fault_of_the_weights(ema: float | None) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+            self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x + self.mask.exp().sum() * 0)
+
+    model = Masked()
+    DistributedTrainer(model, 1).train(X, Y, ema=ema, **SETTINGS)
+    assert torch.equal(model.mask, torch.full((4, 4), -torch.inf).triu(1))
+    assert all(torch.isfinite(one).all() for one in model.parameters())
+
+
+def test_a_loader_gives_the_rows_of_its_sampler() -> None:
+    half = DataLoader(TensorDataset(X, Y), sampler=SubsetRandomSampler(range(32)))
+    models = [network() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model, given in zip(models, [(half,), (X[:32], Y[:32])], strict=True):
+        DistributedTrainer(model, 1).train(*given, **SETTINGS)
+    assert np.array_equal(*map(weights, models))
+
+
+def test_data_that_can_only_be_gone_through_and_rows_that_raise() -> None:
+    class Stream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            yield from zip(X[:20], Y[:20], strict=True)
+            if self.raises:
+                raise OSError("the disk is gone")
+
+        raises = False
+
+    data = Stream()
+    assert DistributedTrainer(network(), 1).train(data, **SETTINGS).steps == 6
+    data.raises = True
+    with pytest.raises(InputError, match="x: row 20 cannot be had: OSError: the disk is gone"):
+        DistributedTrainer(network(), 1).train(data, **SETTINGS)
+
+
+def test_outputs_that_only_the_own_objective_knows_are_evaluated_by_it() -> None:
+    class Likelihood(nn.Module):
+        def forward(self, outputs: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            return nn.functional.gaussian_nll_loss(outputs[:, 0], targets, outputs[:, 1].exp())
+
+    y = X.sum(dim=1)
+    trained = DistributedTrainer(network(), 1).train(
+        X, y, selection=(X, y), objective=Likelihood(), metric="tests.onray.workers:first_column", **SETTINGS
+    )
+    assert np.isfinite(trained.curve[-1]["selection_loss"])
 
 
 def test_rows_to_select_by_keep_the_best_epoch_and_end_it_early() -> None:

@@ -96,3 +96,8 @@ class Locked:
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def first_column(targets: Any, outputs: Any) -> float:
+    """A metric: how near the first column of the outputs is, on average."""
+    return float(1 / (1 + abs(outputs[:, 0] - targets).mean()))

@@ -156,3 +156,11 @@ def test_relations_take_layers_of_any_shape() -> None:
     relations = Relations((3,), (2, 2))
     rows = torch.randn(4, 4)
     assert relations(rows, 3 * rows.reshape(4, 2, 2)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_standardized_logits_that_are_all_alike_have_a_gradient() -> None:
+    student = torch.zeros(4, 3, requires_grad=True)
+    entry = LOSSES["standardized"]
+    entry.function(student, torch.randn(4, 3), torch.arange(4) % 3, 3.0, **entry.args).backward()
+    assert student.grad is not None
+    assert torch.isfinite(student.grad).all()

@@ -68,6 +68,41 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     assert all(torch.equal(one, two) for one, two in zip(before, student.parameters(), strict=True))
 
 
+def test_a_step_that_fails_leaves_the_batch_statistics_as_they_were() -> None:
+    student = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+    before = {name: one.clone() for name, one in student.state_dict().items()}
+    trainer = rayopt.DistillationTrainer(mlp(4, 3), student, torch.optim.SGD(student.parameters(), 0.1))
+    with pytest.raises(StepError, match="the loss became nan"):
+        trainer.train_step(torch.full((2, 4), torch.nan), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="targets: Target 7 is out of bounds"):
+        trainer.train_step(torch.zeros(2, 4), torch.tensor([0, 7]))
+    assert all(torch.equal(one, before[name]) for name, one in student.state_dict().items())
+
+
+def test_a_teacher_that_shares_layers_is_asked_in_its_own_mode() -> None:
+    shared = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5))
+    teacher, student = (nn.Sequential(shared, nn.Linear(5, 3)) for _ in range(2))
+    modes: list[bool] = []
+    teacher.register_forward_hook(lambda *_: modes.append(shared.training))
+    rayopt.DistillationTrainer(teacher, student, torch.optim.SGD(student.parameters(), 0.1)).train_step(
+        torch.randn(8, 4), TARGETS
+    )
+    assert modes == [False]
+
+
+def test_layers_are_heard_before_what_follows_in_place_and_in_float32(tmp_path: Path) -> None:
+    student = nn.Sequential(nn.Linear(4, 7), nn.ReLU(inplace=True), nn.Linear(7, 3)).to(torch.bfloat16)
+    hidden = torch.randn(8, 7)
+    known = Answers(
+        {**answers(tmp_path, TEACHER).stored, **answers(tmp_path, hidden, name="h").stored},
+    )
+    pair = Pair(FeatureSettings(use="hints", student="0", teacher="h"), (7,), (7,))
+    objective = DistillationObjective([known], LossSettings(), 0.0, pairs=[pair])
+    objective.attach(student)
+    objective(student(torch.randn(8, 4).bfloat16()).float(), TARGETS, ROWS)
+    assert objective._seen["0"].min() < 0
+
+
 def test_teacher_and_student_of_different_classes_are_refused() -> None:
     with pytest.raises(InputError, match=r"teacher_model: gives \(8, 4\) where the student gives \(8, 3\)"):
         rayopt.DistillationLoss()(STUDENT, torch.randn(8, 4), TARGETS)

@@ -18,6 +18,7 @@ from rayopt.models.torch_model import build, from_artifact, to_artifact
 from rayopt.training import checkpoint
 from rayopt.training.learner import TaskObjective
 from rayopt.training.loop import Trained, Work
+from rayopt.training.losses import NO_CLASS
 from rayopt.training.precision import PLAIN, Numerics, probe
 from rayopt.training.seat import OneSeat
 from rayopt.training.settings import TrainSettings
@@ -92,6 +93,25 @@ def test_parts_make_up_the_whole_batch_also_where_they_are_unequal(objective: nn
     for a, b in zip(weights(one, whole), weights(other, parts), strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
     assert [entry["loss"] for entry in one.curve] == pytest.approx([entry["loss"] for entry in other.curve], abs=1e-6)
+
+
+@pytest.mark.parametrize("labeled", [slice(0, 50, 3), slice(40, 50)])  # of the latter whole parts have none
+def test_parts_make_up_the_whole_batch_also_where_rows_have_no_class(labeled: slice, tmp_path: Path) -> None:
+    data = rows()
+    classes = np.full(50, NO_CLASS)
+    classes[labeled] = data.y[labeled]
+    kept = {"keep": "last", "optimizer": {"lr": 0.01}, "batch_size": 25}
+    whole = work(Arrays(data.x, classes), **kept)
+    parts = work(Arrays(data.x, classes), micro_batch=5, **kept)
+    one, other = whole.run(OneSeat(tmp_path / "whole")), parts.run(OneSeat(tmp_path / "parts"))
+    for a, b in zip(weights(one, whole), weights(other, parts), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-6)
+    assert [entry["loss"] for entry in one.curve] == pytest.approx([entry["loss"] for entry in other.curve], abs=1e-6)
+
+
+def test_batches_of_one_row_are_trained_on(tmp_path: Path) -> None:
+    trained = work(rows(), batch_size=1, epochs=2).run(OneSeat(tmp_path))
+    assert (trained.steps, len(trained.curve)) == (100, 2)
 
 
 def test_a_summed_loss_is_told_by_the_row(tmp_path: Path) -> None:
