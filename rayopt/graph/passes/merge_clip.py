@@ -34,7 +34,7 @@ def _apply(node: ir.Node) -> bool:
     source, inner_low, inner_high = found
     new_low = min(max(inner_low, low), high)
     new_high = min(max(inner_high, low), high)
-    if new_low > new_high:
+    if new_low > new_high or new_low == math.inf or new_high == -math.inf:  # an end that is infinite is left out
         return False
     if (new_low, new_high) == (0.0, math.inf):
         return rewrite.put(node, "Relu", [source])
