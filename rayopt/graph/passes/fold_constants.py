@@ -65,14 +65,22 @@ QUICK = {"Transpose", "Unsqueeze", "Squeeze"}
 
 
 def _quick(node: ir.Node, fed: list[Array]) -> Array | None:
-    """The commonest layouts without a session."""
+    """The commonest layouts without a session; None where the runtime takes no such axes."""
+    try:
+        return _laid_out(node, fed)
+    except ValueError:
+        return None
+
+
+def _laid_out(node: ir.Node, fed: list[Array]) -> Array | None:
     array = fed[0]
     if node.op_type == "Transpose":
-        perm = facts.attribute(node, "perm")
-        return np.ascontiguousarray(array.transpose(perm))
+        return np.array(array.transpose(facts.attribute(node, "perm")), order="C")
     axes = facts.attribute(node, "axes") or ([int(one) for one in fed[1].reshape(-1)] if len(fed) > 1 else None)
     if node.op_type == "Unsqueeze":
         return np.expand_dims(array, tuple(axes or ()))
+    if axes == []:
+        return None  # the runtime squeezes all axes then, the standard says none
     return np.squeeze(array, None if axes is None else tuple(axes))
 
 
@@ -93,7 +101,8 @@ def run_alone(node: ir.Node, fed: dict[str, Array], version: int, room_bytes: in
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)], ir_version=8)
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        if _bytes(model.graph.output[0]) > room_bytes:
+        wanted = model.graph.output[0].type.tensor_type
+        if _bytes(wanted) > room_bytes:
             return None
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -103,12 +112,18 @@ def run_alone(node: ir.Node, fed: dict[str, Array], version: int, room_bytes: in
         found = session.run(None, {name: array for name, array in fed.items() if name in needed})[0]
     except Exception:  # noqa: BLE001  a node that does not run by itself stays as it is
         return None
-    return found if isinstance(found, np.ndarray) and found.dtype.kind in "fiub" else None
+    return found if _is_of(found, wanted.elem_type) else None
 
 
-def _bytes(output: Any) -> int:
+def _is_of(found: Any, kind: int) -> bool:
+    """Whether a result is an array of a type. The runtime gives those that numpy does not know as whole numbers."""
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub" or not kind:
+        return False
+    return bool(found.dtype == onnx.helper.tensor_dtype_to_np_dtype(kind))
+
+
+def _bytes(kind: Any) -> int:
     """The size that a result will have; far too large where it cannot be told."""
-    kind = output.type.tensor_type
     if not kind.HasField("shape") or not all(one.HasField("dim_value") for one in kind.shape.dim):
         return 1 << 62
     count = 1

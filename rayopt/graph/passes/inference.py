@@ -110,6 +110,10 @@ def _bare(model: ir.Model) -> Iterator[None]:
             value.shape = _symbols(value, inputs) if is_input else None
             if not is_input and not value.is_graph_output():
                 value.type = None
+    squeezed = [node for node in facts.nodes(model) if node.op_type == "Squeeze" and _all_axes(node)]
+    axes = [node.inputs[1] for node in squeezed]
+    for node in squeezed:
+        node.replace_input_with(1, None)
     for one in held:
         graph.initializers.pop(str(one.name))
         if not one.is_graph_input():
@@ -121,8 +125,15 @@ def _bare(model: ir.Model) -> Iterator[None]:
         graph.inputs.extend(inputs)
         for one in held:
             graph.initializers.add(one)
+        for node, named in zip(squeezed, axes, strict=True):
+            node.replace_input_with(1, named)
         for value, shape, kind in declared:
             value.shape, value.type = shape, kind
+
+
+def _all_axes(node: ir.Node) -> bool:
+    """Whether a list of no axes is given: the runtime squeezes all axes of size 1 then, the inference none."""
+    return facts.given(node, 1) is not None and facts.ints(node.inputs[1]) == []
 
 
 def _symbols(value: ir.Value, inputs: list[ir.Value]) -> ir.Shape | None:

@@ -94,6 +94,8 @@ def carried(atoms: Atoms, axes: Axes, nodes: Sequence[ir.Node]) -> Axes | None:
         after = facts.dims(node.outputs[0])
         if node.op_type == "Transpose":
             perm = facts.attribute(node, "perm", list(range(len(axes)))[::-1])
+            if len(perm) != len(axes):
+                return None
             axes = [axes[axis] for axis in perm]
         else:
             found = None if after is None or 0 in after else atoms.regrouped(axes, after)

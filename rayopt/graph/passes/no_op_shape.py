@@ -32,7 +32,7 @@ def _apply(node: ir.Node) -> bool:
     inner = facts.made_by(value, UNDONE_BY.get(node.op_type, ""))
     if inner is not None and inner.inputs[0] is not None:
         axes = facts.axes_of(node)
-        if axes is not None and axes == facts.axes_of(inner):
+        if axes and axes == facts.axes_of(inner):  # the runtime squeezes every axis where none are named
             return rewrite.skip(node, inner.inputs[0])
     return False
 
@@ -41,7 +41,9 @@ def _reduced(node: ir.Node, value: ir.Value) -> bool:
     """A reduction over axes of size 1 only drops them: nothing to compute (NaN and infinity stay what they are)."""
     sizes, after = facts.dims(value), facts.dims(node.outputs[0])
     axes = facts.axes_of(node)
-    if sizes is None or after is None or not axes or any(sizes[axis] != 1 for axis in axes):
+    if sizes is None or after is None or not axes or not all(-len(sizes) <= axis < len(sizes) for axis in axes):
+        return False
+    if any(sizes[axis] != 1 for axis in axes):
         return False
     if after == sizes:
         return rewrite.skip(node, value)

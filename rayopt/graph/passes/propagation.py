@@ -63,7 +63,7 @@ def broadcast(left: Dims, right: Dims) -> Dims | None:
 def _transpose(node: ir.Node) -> Dims | None:
     sizes = facts.dims(node.inputs[0])
     perm = facts.attribute(node, "perm")
-    if sizes is None:
+    if sizes is None or (perm is not None and len(perm) != len(sizes)):
         return None
     return tuple(sizes[axis] for axis in perm) if perm is not None else sizes[::-1]
 
@@ -105,13 +105,15 @@ def _unsqueeze(node: ir.Node) -> Dims | None:
         return None
     rank, rest = len(sizes) + len(axes), iter(sizes)
     new = {axis % rank for axis in axes}
+    if len(new) != len(axes):
+        return None
     return tuple(1 if place in new else next(rest) for place in range(rank))
 
 
 def _concat(node: ir.Node) -> Dims | None:
     parts = [facts.dims(value) for value in node.inputs]
     first = parts[0]
-    if first is None or any(part is None or len(part) != len(first) for part in parts):
+    if not first or any(part is None or len(part) != len(first) for part in parts):
         return None
     axis = facts.attribute(node, "axis") % len(first)
     widths = [(part or ())[axis] for part in parts]
@@ -123,7 +125,7 @@ def _concat(node: ir.Node) -> Dims | None:
 def _split(node: ir.Node, value: ir.Value) -> Dims | None:
     """The sizes of a part, where the inference says how long it is."""
     sizes, part = facts.dims(node.inputs[0]), facts.dims(value)
-    if sizes is None or part is None or len(part) != len(sizes):
+    if not sizes or part is None or len(part) != len(sizes):
         return None
     axis = facts.attribute(node, "axis", 0) % len(sizes)
     return (*sizes[:axis], part[axis], *sizes[axis + 1 :]) if isinstance(part[axis], int) else None

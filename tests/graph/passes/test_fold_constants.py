@@ -21,6 +21,9 @@ FIRES = {
         ),
         {"Reshape": 1}, sizes=(2, 4),
     ),
+    "a turned number": Example(
+        "(float x) => (float y) <float w = {1.5}> { a = Transpose(w)  y = Add(x, a) }", {"Add": 1}
+    ),
 }  # fmt: skip
 STAYS = {
     "a default": Example(
@@ -29,8 +32,22 @@ STAYS = {
     "an output": Example(
         "(float[n] x) => (float[n] z, float[2] y) <float[2] a = {1.0, 2.0}> { z = Neg(x)  y = Neg(a) }"
     ),
+    "squeezed by a list of no axes": Example(
+        "(float[n,3] x) => (float[n,3] y) <float[1,3] w = {1, 2, 3}, int64[0] none = {}> { a = Squeeze(w, none)  y = Add(x, a) }"
+    ),
+    "what numpy has no type for": Example(
+        "(float[n] x) => (float[n] y) <float[1] w = {0.3}> { a = Cast<to = 17>(w)  b = Cast<to = 1>(a)  y = Add(x, b) }",
+        opset=21,
+    ),
     "nothing constant": Example("(float[n,2] x) => (float[n,2] y) { a = Neg(x)  y = Abs(a) }"),
 }
+
+
+@pytest.mark.parametrize("operator", ["Squeeze(w, at)", "Transpose<perm = [0, 1, 2]>(w)", "Unsqueeze(w, far)"])
+def test_what_would_fail_is_left_to_fail(operator: str) -> None:
+    text = f"""(float[n] x, bool k) => (float[m] y) <float[1,3] w = {{1, 2, 3}}, int64[1] at = {{1}}, int64[1] far = {{7}}> {{
+     y = If(k)<then_branch = t () => (float[a] u) {{ u = {operator} }}, else_branch = e () => (float[n] v) {{ v = Exp(x) }}> }}"""
+    assert passes.run(ir.from_proto(Example(text).model()), ["fold_constants"], passes.Limits())["fold_constants"] == 0
 
 
 @pytest.mark.parametrize("operator", ["RandomNormalLike(a)", "RandomUniformLike(a)", "Bernoulli(a)"])
