@@ -92,4 +92,4 @@ def _impossible(node: ir.Node) -> bool:
     if node.op_type in ("Conv", "ConvTranspose"):
         weight = facts.rank(node.inputs[1])
         return weight is not None and weight != rank
-    return node.op_type == "Gemm" and rank != 2
+    return node.op_type == "Gemm" and rank not in (1, 2)  # the runtime takes a row as well
