@@ -19,7 +19,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from rayopt.graph.passes import facts, inference, upgrade
+from rayopt.graph.passes import facts, inference, scopes, upgrade
 from rayopt.graph.structure import nested
 
 # RMSNormalization and Attention. The runtime has no kernels for Swish (24) and GroupNormalization (21): they take
@@ -29,7 +29,8 @@ OLDEST = 13  # the forms of operators that passes expect: axes are inputs
 ROUNDS = 12
 UPGRADE = "upgrade"  # beside the names of passes: whether operators may be raised to a newer opset
 NOT_PASSES = {  # what passes share
-    "affine", "facts", "inference", "layout", "match", "propagation", "rewrite", "symbolic", "upgrade",
+    "affine", "facts", "inference", "layout", "match", "propagation", "rewrite", "scopes", "symbolic",
+    "upgrade",
 }  # fmt: skip
 ORDER = (
     "dead_code", "identity", "idempotent", "no_op", "constant_if", "deduplicate", "fold_constants",
@@ -102,14 +103,20 @@ def optimize_bytes(
             return content, {}  # onnx_ir would lose them
         wanted = _opset(proto, passes, limits.target_opset) if UPGRADE in chosen else 0
         raised = upgrade.raised(proto, wanted)
-        model = ir.from_proto(raised)
+        model = _read(raised)
         counts = run(model, passes, limits)
         if raised is not proto and _count(facts.nodes(model)) >= _count(
             node for graph in _graphs(proto.graph) for node in graph.node
         ):
-            model = ir.from_proto(proto)
+            model = _read(proto)
             counts = run(model, passes, limits)
         return (written(model) if any(counts.values()) else content), counts
+
+
+def _read(proto: Any) -> ir.Model:
+    model: ir.Model = ir.from_proto(proto)
+    scopes.distinct(model)
+    return model
 
 
 def _count(nodes: Iterable[Any]) -> int:

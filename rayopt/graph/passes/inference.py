@@ -39,8 +39,11 @@ def _carry(proto: Any) -> None:
     while waiting:
         graph, outer = waiting.pop()
         if graph is not proto:
-            own = {name for node in graph.node for name in node.output} | {one.name for one in graph.initializer}
-            used = {name for node in graph.node for name in node.input} - own
+            own = {name for node in graph.node for name in node.output}
+            own |= {one.name for one in (*graph.input, *graph.initializer)}
+            if not own.isdisjoint(outer):
+                outer = {name: one for name, one in outer.items() if name not in own}
+            used = {name for node in graph.node for name in node.input}
             graph.initializer.extend(outer[name] for name in sorted(used & outer.keys()))
         inner = [body for node in graph.node if node.attribute for body in nested(node)]
         if inner:

@@ -27,7 +27,7 @@ STAYS = {
         """(float[n,1,4] x, float[a] z) => (float[b,c,d] y) <int64[1] at = {1}, int64[1] seven = {7}> {
          s = Shape(z)  q = Equal(s, seven)
          h = If(q)<then_branch = t () => (float[n,4] u) { u = Squeeze(x, at) }, else_branch = e () => (float[n,1,4] v) { v = Neg(x) }>
-         y = Transpose<perm = [2, 0, 1]>(h) }""", 
+         y = Transpose<perm = [2, 0, 1]>(h) }""",
     ),
     "a Gemm that takes one axis": Example(
         """(float[n,4] x, float[a] z) => (float[b,c] y) <int64[1] at = {0}, int64[1] one = {1}, float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> {

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rayopt.graph import passes
 from rayopt.models.onnx_model import node_count
-from tests.graph.passes.proof import Example, same
+from tests.graph.passes.proof import Example, same, session
 
 HERE = Path(__file__).parent
 # Gelu by torch, a batch norm after Conv, tied weights, a shape that is computed, and something dead.
@@ -138,6 +138,31 @@ def test_sparse_initializers_are_not_lost() -> None:
     graph = helper.make_graph(nodes, "g", info[:1], info[1:], sparse_initializer=[sparse])
     content = helper.make_model(graph, ir_version=10).SerializeToString()
     assert passes.optimize_bytes(content) == (content, {})
+
+
+LOOP = """(float[4] x, int64[1] size) => (float[4] y) <int64 k = {3}, bool c = {1}, float[4] w = {1, 2, 3, 4}, int64[2] two = {2, 2}, int64[1] all = {-1}>
+{ OUTER  y BESIDE = Loop(k, c, x MORE)<body = body (int64 it, bool on, float[4] v STATE) => (bool off, float[4] p NEXT) { off = Identity(on)  INNER }> }"""
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"OUTER": "i = Identity(x)", "INNER": "p = Add(i, x)", "float[4] v": "float[4] x"},
+        {"OUTER": "i = Exp(x)  j = Exp(x)", "INNER": "q = Add(j, i)  p = Sub(q, x)", "float[4] v": "float[4] i"},
+        {"BESIDE": ", s", "MORE": ", size", "STATE": ", int64[1] two", "NEXT": ", int64[1] t",
+         "INNER": "r = Reshape(v, two)  t = Shape(r)  p = Reshape(r, all)"},
+    ], ids=["a value around it", "a value that another replaces", "a constant around it"],
+)  # fmt: skip
+def test_an_input_of_a_body_may_hide_a_name_around_it(parts: dict[str, str]) -> None:
+    text = LOOP
+    for old, new in ({"OUTER": "", "BESIDE": "", "MORE": "", "STATE": "", "NEXT": ""} | parts).items():
+        text = text.replace(old, new)
+    model = Example(text, sizes=(4,)).model()
+    after = onnx.load_model_from_string(passes.optimize_bytes(model.SerializeToString())[0])
+    left, right = session(model), session(after)
+    fed = {"x": np.arange(4, dtype=np.float32), "size": np.array([4])}
+    fed = {one.name: fed[one.name] for one in left.get_inputs()}
+    np.testing.assert_array_equal(left.run(None, fed)[0], right.run(None, fed)[0])
 
 
 def test_an_older_logsoftmax_stays_one_node() -> None:
