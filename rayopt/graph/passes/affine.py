@@ -56,8 +56,8 @@ def by_channel(value: ir.Value | None, rank: int, axis: int) -> Array | None:
 def _normalization(node: ir.Node) -> Affine | None:
     if facts.attribute(node, "training_mode", 0) or len(node.outputs) != 1 or node.inputs[0] is None:
         return None
-    parts = [facts.constant(value) for value in node.inputs[1:5]]
-    if any(part is None or part.dtype.kind != "f" for part in parts):
+    parts = [facts.constant(value) for value in node.inputs[1:5]]  # of more axes where an old one is not `spatial`
+    if any(part is None or part.dtype.kind != "f" or part.ndim != 1 for part in parts):
         return None
     gamma, beta, mean, variance = (np.asarray(part, np.float64) for part in parts)
     scale = gamma / np.sqrt(variance + facts.attribute(node, "epsilon", 1e-5))

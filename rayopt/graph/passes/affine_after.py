@@ -115,7 +115,7 @@ def _matmul(node: ir.Node, change: Affine) -> bool:
 
 def _normalization(node: ir.Node, change: Affine) -> bool:
     gamma, beta = own(node.inputs[1]), own(node.inputs[2])
-    if gamma is None or beta is None or facts.attribute(node, "training_mode", 0):
+    if gamma is None or beta is None or gamma.ndim != 1 or facts.attribute(node, "training_mode", 0):
         return False
     shifted = beta.astype(np.float64) * change.scale + change.shift
     return _set(node, gamma, {1: gamma * change.scale, 2: np.broadcast_to(shifted, beta.shape)})

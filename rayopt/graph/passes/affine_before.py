@@ -77,7 +77,7 @@ def _swapped(node: ir.Node, weight: Array, shift: ir.Node, change: Affine, rank:
     ):
         return False
     inner = affine(scaling, rank, axis)
-    if inner is None or np.any(inner.shift) or not np.all(inner.scale):
+    if inner is None or np.any(inner.shift) or not np.all(inner.scale) or facts.rank(inner.value) != rank:
         return False
     moved = change.shift / inner.scale
     like = facts.constant(shift.inputs[0] if facts.is_constant(shift.inputs[0]) else shift.inputs[1])

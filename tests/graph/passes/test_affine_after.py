@@ -44,6 +44,14 @@ STAYS = {
         "{ c = MatMul(x, w)  y = Mul(c, q) }"
     ),
     "not finite": Example(MATMUL.replace("q = {0.5, 2.0}", "q = {0.5, 0.0}").replace("Mul(c, q)", "Div(c, q)")),
+    "batch norm of each place": Example(
+        """(float[n,2,1] x) => (float[n,2,1] y) <float[2,2,1] w = {1, 2, 3, 4}, float[2,1] g = {1, 2}, float[2,1] b = {0, 1}>
+        { c = Conv(x, w)  y = BatchNormalization<spatial = 0>(c, g, b, g, g) }""", opset=8,
+    ),
+    "a scale after a batch norm of each place": Example(
+        """(float[n,2,1] x) => (float[n,2,1] y) <float[2,1] q = {3, 4}, float[2,1] g = {1, 2}, float[2,1] b = {0, 1}>
+        { c = BatchNormalization<spatial = 0>(x, g, b, g, g)  y = Mul(c, q) }""", opset=8,
+    ),
 }  # fmt: skip
 
 test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("affine_after", FIRES, STAYS)

@@ -27,6 +27,9 @@ STAYS = {
     "a scale that adds an axis": Example(
         "(float[3] x) => (float[1,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}, float[1,3] q = {0.5, 2, 3}> { s = Mul(x, q)  y = MatMul(s, w) }"
     ),
+    "a scale that adds an axis before a shift": Example(
+        PADDED.replace("float[n,4,5,5] x", "float[4,5,5] x").replace("float[4,1,1] q", "float[1,4,1,1] q")
+    ),
     "shift before a padded Conv": Example(PADDED.replace("s = Mul(x, q)  t = Add(s, r)", "t = Add(x, r)")),
     "shift far beyond its scale": Example(PADDED.replace("q = {1.0,", "q = {0.0001,")),
     "a scale of zero before a shift": Example(PADDED.replace("q = {1.0,", "q = {0.0,")),
