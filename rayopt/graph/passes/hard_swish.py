@@ -11,10 +11,12 @@ from rayopt.graph.passes import facts, match, rewrite
 
 opset, dims = 14, True
 needs = ("Clip", "HardSigmoid")
+TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)  # those that the runtime has kernels for
 
 
 def apply(model: ir.Model, limits: object) -> int:
     found = [node for node in facts.nodes(model) if facts.is_op(node, "Mul", "Div")]
+    found = [node for node in found if facts.dtype(node.outputs[0]) in TYPES]
     return sum(_swish(node) for node in reversed(found)) + sum(_sigmoid(node) for node in found)
 
 

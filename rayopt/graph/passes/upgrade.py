@@ -18,12 +18,15 @@ from rayopt.graph.structure import graphs_of
 
 SMALL_BYTES = 1024
 HARDMAX_OPSET, RESIZE_OPSET = 13, 11  # of their present meaning
+WITHOUT_KERNELS = {"RoiAlign", "GlobalLpPool", "MaxRoiPool", "Multinomial", "Bernoulli"}  # from opset 22 on
 OLD_RESIZE = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
 def raised(model: Any, target_opset: int) -> Any:
     """The model at `target_opset` where it is older, valid and of standard operators; else the model as it is."""
     versions = [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")]
+    if target_opset > 21 and any(node.op_type in WITHOUT_KERNELS for node in _nodes(model)):
+        target_opset = 21
     if len(versions) != 1 or versions[0] >= target_opset or model.functions:
         return model
     for target in (target_opset, 18, 17, 13):

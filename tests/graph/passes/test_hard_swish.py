@@ -25,6 +25,10 @@ STAYS = {
     "another bound": Example(CLIP.replace("zero = {0.0}", "zero = {1.0}"), **WIDE),
     "another x": Example(SIGMOID.replace("y = Mul(c, x)", "z = Neg(x)  y = Mul(c, z)"), **WIDE),
     "an older opset": Example(CLIP, opset=13),
+    "double precision": Example(CLIP.replace("float", "double"), **WIDE),
+    "the gate in double precision": Example(GATE.replace("float", "double"), opset=22, **WIDE),
+    "whole numbers": Example(CLIP.replace("float", "int32").replace(".0}", "}")),
+    "the gate of whole numbers": Example(GATE.replace("float", "int32").replace(".0}", "}")),
 }
 
 test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("hard_swish", FIRES, STAYS)

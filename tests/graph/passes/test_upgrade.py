@@ -55,6 +55,14 @@ def test_hardmax_of_all_axes_is_not_raised() -> None:
     assert upgrade.raised(Example("(float[n,3,4] x) => (float[n,3,4] y) { y = Hardmax(x) }", opset=13).model(), 18)
 
 
+def test_an_operator_without_a_newer_kernel_is_raised_as_far_as_it_has_one() -> None:
+    text = "(float[n,1,4,4] x) => (float[n,1,1,1] y) { y = GlobalLpPool(x) }"
+    model = Example(text, opset=17).model()
+    raised = upgrade.raised(model, 23)
+    assert raised.opset_import[0].version == 21
+    same(model, raised, Example(text))
+
+
 def test_a_newer_model_stays() -> None:
     model = Example("(float[n] x) => (float[n] y) { y = Neg(x) }", opset=20).model()
     assert upgrade.raised(model, 18) is model
