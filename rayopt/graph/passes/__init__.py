@@ -99,8 +99,8 @@ def optimize_bytes(
     passes = [name for name in chosen if name != UPGRADE]
     with _quiet_collector():
         proto = onnx.load_model_from_string(content)
-        if any(graph.sparse_initializer for graph in _graphs(proto.graph)):
-            return content, {}  # onnx_ir would lose them
+        if any(map(_is_sparse, _graphs(proto.graph))):
+            return content, {}
         wanted = _opset(proto, passes, limits.target_opset) if UPGRADE in chosen else 0
         raised = upgrade.raised(proto, wanted)
         model = _read(raised)
@@ -111,6 +111,14 @@ def optimize_bytes(
             model = _read(proto)
             counts = run(model, passes, limits)
         return (written(model) if any(counts.values()) else content), counts
+
+
+def _is_sparse(graph: Any) -> bool:
+    """Whether a graph stores sparse tensors: onnx_ir would lose its initializers and does not read its constants."""
+    if graph.sparse_initializer:
+        return True
+    constants = (node for node in graph.node if node.op_type == "Constant")
+    return any(one.HasField("sparse_tensor") for node in constants for one in node.attribute)
 
 
 def _read(proto: Any) -> ir.Model:

@@ -54,7 +54,7 @@ def _key(node: ir.Node) -> Any | None:
         if one.type in FLOATS:
             value = np.asarray(value, np.float32).tobytes()
         elif one.type == ir.AttributeType.TENSOR:
-            if value.nbytes > 1 << 16:
+            if value.dtype == ir.DataType.STRING or value.nbytes > 1 << 16:
                 return None
             value = (value.dtype, tuple(value.shape), value.tobytes())
         attributes.append((name, one.type, value))

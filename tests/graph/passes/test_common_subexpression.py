@@ -41,6 +41,15 @@ def test_random_operators_are_not_merged() -> None:
     }
 
 
+def test_constants_of_strings_are_not_compared() -> None:
+    nodes = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array("s"))) for name in "ab"]
+    nodes.append(helper.make_node("Equal", ["a", "b"], ["y"]))
+    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.BOOL, [])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    counts = passes.run(ir.from_proto(model), ["common_subexpression"], passes.Limits())
+    assert counts == {"common_subexpression": 0}
+
+
 def test_recurrent_nodes_with_other_outputs_left_out_are_not_merged() -> None:
     left_out = (["Y", ""], ["", "Z"])
     nodes = [helper.make_node("GRU", ["x", "w", "r"], outputs, hidden_size=2) for outputs in left_out]

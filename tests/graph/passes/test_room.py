@@ -165,6 +165,16 @@ def test_an_input_of_a_body_may_hide_a_name_around_it(parts: dict[str, str]) -> 
     np.testing.assert_array_equal(left.run(None, fed)[0], right.run(None, fed)[0])
 
 
+def test_sparse_constants_are_not_lost() -> None:
+    values = numpy_helper.from_array(np.float32([3, 4]))
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.int64([1, 3]), "at"), [5])
+    nodes = [helper.make_node("Constant", [], ["w"], sparse_value=sparse), helper.make_node("Identity", ["x"], ["a"])]
+    nodes.append(helper.make_node("Add", ["a", "w"], ["y"]))
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5]) for name in "xy"]
+    content = helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:]), ir_version=10).SerializeToString()
+    assert passes.optimize_bytes(content) == (content, {})
+
+
 def test_an_older_logsoftmax_stays_one_node() -> None:
     text = "(float[n,3,4] x) => (float[n,3,4] y) { i = Identity(x)  a = LogSoftmax<axis = 2>(i)  y = Neg(a) }"
     model = Example(text, opset=11).model()
