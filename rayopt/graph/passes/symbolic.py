@@ -6,15 +6,20 @@ A size is (factor, symbols): (12, ("i0d0",)) is 12 times the first size of the f
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import onnx_ir as ir
 
 from rayopt.graph.passes import facts
 
 Size = tuple[int, tuple[str, ...]]
+Elements = list[Size | None] | None
+Known = dict[tuple[ir.Value, int], Elements]
+Of = Callable[[ir.Value | None], Elements]
 TIMES = "·"  # no other symbol contains it
 DEPTH = 40  # how far a chain of shape arithmetic is followed
+MOST = 64  # numbers in a list, and symbols in a product
 
 
 def size(dim: facts.Dim) -> Size:
@@ -32,18 +37,28 @@ def dim(one: Size) -> facts.Dim:
     return symbols[0] if one == (1, symbols[:1]) else TIMES.join((str(factor), *symbols))
 
 
-def elements(value: ir.Value | None, depth: int = DEPTH) -> list[Size | None] | None:
-    """What a scalar or list of integers holds, None for an unknown number; None where its length is unknown."""
+def elements(value: ir.Value | None, depth: int = DEPTH, known: Known | None = None) -> Elements:
+    """What a scalar or list of integers holds, None for an unknown number; None where its length is unknown.
+
+    What was found on the way is `known`: a value that is used twice is followed once.
+    """
     if value is None or depth == 0:
         return None
-    known = facts.ints(value)
-    if known is not None:
-        return [(one, ()) for one in known]
+    known = {} if known is None else known
+    if (value, depth) not in known:
+        known[value, depth] = _elements(value, partial(elements, depth=depth - 1, known=known))
+    return known[value, depth]
+
+
+def _elements(value: ir.Value, of: Of) -> Elements:
+    numbers = facts.ints(value)
+    if numbers is not None:
+        return [(one, ()) for one in numbers]
     node = value.producer()
     if node is None or node.domain or node.op_type not in RULES:
         return None
-    found = RULES[node.op_type](node, depth - 1)
-    return found if found is None or len(found) <= 64 else None
+    found = RULES[node.op_type](node, of)
+    return found if found is None or len(found) <= MOST else None
 
 
 def times(left: Size | None, right: Size | None) -> Size | None:
@@ -123,7 +138,7 @@ def reshaped(source: Sequence[facts.Dim] | None, told: list[Size | None]) -> lis
     return [one for one in found if one is not None]
 
 
-def _shape(node: ir.Node, depth: int) -> list[Size | None] | None:
+def _shape(node: ir.Node, of: Of) -> Elements:
     found = facts.dims(node.inputs[0])
     if found is None:
         return None
@@ -131,8 +146,8 @@ def _shape(node: ir.Node, depth: int) -> list[Size | None] | None:
     return [size(one) for one in found[start:end]]
 
 
-def _gather(node: ir.Node, depth: int) -> list[Size | None] | None:
-    data, places = elements(node.inputs[0], depth), facts.ints(node.inputs[1])
+def _gather(node: ir.Node, of: Of) -> Elements:
+    data, places = of(node.inputs[0]), facts.ints(node.inputs[1])
     if data is None or places is None or facts.rank(node.inputs[0]) != 1:
         return None
     if any(not -len(data) <= one < len(data) for one in places):
@@ -140,8 +155,8 @@ def _gather(node: ir.Node, depth: int) -> list[Size | None] | None:
     return [data[one] for one in places]
 
 
-def _slice(node: ir.Node, depth: int) -> list[Size | None] | None:
-    data = elements(node.inputs[0], depth)
+def _slice(node: ir.Node, of: Of) -> Elements:
+    data = of(node.inputs[0])
     starts, ends = facts.ints(facts.given(node, 1)), facts.ints(facts.given(node, 2))
     steps = [1] if facts.given(node, 4) is None else facts.ints(node.inputs[4])
     if data is None or not starts or not ends or not steps or facts.rank(node.inputs[0]) != 1 or len(starts) != 1:
@@ -149,30 +164,37 @@ def _slice(node: ir.Node, depth: int) -> list[Size | None] | None:
     return data[starts[0] : ends[0] : steps[0]] if steps[0] > 0 else None
 
 
-def _concat(node: ir.Node, depth: int) -> list[Size | None] | None:
-    parts = [elements(value, depth) for value in node.inputs]
+def _concat(node: ir.Node, of: Of) -> Elements:
+    parts = [of(value) for value in node.inputs]
     if any(part is None for part in parts):
         return None
     return [one for part in parts for one in part or []]
 
 
-def _same(node: ir.Node, depth: int) -> list[Size | None] | None:
+def _same(node: ir.Node, of: Of) -> Elements:
     if node.op_type == "Cast" and facts.attribute(node, "to") not in (ir.DataType.INT64, ir.DataType.INT32):
         return None
     if facts.rank(node.inputs[0]) not in (0, 1):
         return None
-    return elements(node.inputs[0], depth)
+    return of(node.inputs[0])
 
 
-def _mul(node: ir.Node, depth: int) -> list[Size | None] | None:
-    return _both(node, depth, times)
+def _mul(node: ir.Node, of: Of) -> Elements:
+    return _both(node, of, _times)
 
 
-def _div(node: ir.Node, depth: int) -> list[Size | None] | None:
-    return _both(node, depth, quotient)
+def _times(left: Size | None, right: Size | None) -> Size | None:
+    """A product that is no longer than a product of sizes is: squares of squares soon fill the memory."""
+    if left is None or right is None or len(left[1]) + len(right[1]) > MOST or abs(left[0] * right[0]) >> 63:
+        return None
+    return times(left, right)
 
 
-def _add(node: ir.Node, depth: int) -> list[Size | None] | None:
+def _div(node: ir.Node, of: Of) -> Elements:
+    return _both(node, of, quotient)
+
+
+def _add(node: ir.Node, of: Of) -> Elements:
     sign = -1 if node.op_type == "Sub" else 1
 
     def plus(left: Size | None, right: Size | None) -> Size | None:
@@ -180,11 +202,11 @@ def _add(node: ir.Node, depth: int) -> list[Size | None] | None:
             return None
         return left[0] + sign * right[0], left[1] if left[0] + sign * right[0] else ()
 
-    return _both(node, depth, plus)
+    return _both(node, of, plus)
 
 
-def _both(node: ir.Node, depth: int, rule) -> list[Size | None] | None:  # type: ignore[no-untyped-def]
-    left, right = elements(node.inputs[0], depth), elements(node.inputs[1], depth)
+def _both(node: ir.Node, of: Of, rule: Callable[[Size | None, Size | None], Size | None]) -> Elements:
+    left, right = of(node.inputs[0]), of(node.inputs[1])
     if left is None or right is None or facts.dtype(node.outputs[0]) not in (ir.DataType.INT64, ir.DataType.INT32):
         return None
     count = max(len(left), len(right))

@@ -11,7 +11,6 @@ opset, dims = 7, False
 needs = ("LSTM", "GRU", "RNN")
 PLACES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 CARRIED = ("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity", "Expand", "Slice", "Gather", "Tile", "Split")
-DEPTH = 20
 
 
 def apply(model: ir.Model, limits: object) -> int:
@@ -28,17 +27,32 @@ def _apply(node: ir.Node) -> int:
     return count
 
 
-def zeros(value: ir.Value | None, depth: int = DEPTH) -> bool:
+def zeros(value: ir.Value | None) -> bool:
     """Whether a value is all zeros, whatever its sizes."""
+    waiting, seen = [value], set()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        sources = _sources(one)
+        if sources is None:
+            return False
+        waiting.extend(sources)
+    return True
+
+
+def _sources(value: ir.Value | None) -> list[ir.Value | None] | None:
+    """The values that must be all zeros for this one to be so; None where it is not known to be."""
     found = facts.constant(value, at_most=1 << 20)
     if found is not None:
-        return found.dtype.kind == "f" and not np.any(found)
+        return [] if found.dtype.kind == "f" and not np.any(found) else None
     node = value.producer() if value is not None else None
-    if node is None or node.domain or depth == 0:
-        return False
+    if node is None or node.domain:
+        return None
     if node.op_type == "ConstantOfShape":
         fill = facts.attribute(node, "value")
-        return fill is None or not np.any(fill.numpy())
+        return [] if fill is None or not np.any(fill.numpy()) else None
     if node.op_type == "Concat":
-        return all(zeros(one, depth - 1) for one in node.inputs)
-    return node.op_type in CARRIED and zeros(node.inputs[0], depth - 1)
+        return list(node.inputs)
+    return [node.inputs[0]] if node.op_type in CARRIED else None

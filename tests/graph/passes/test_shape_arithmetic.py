@@ -1,5 +1,9 @@
 """Arithmetic on shapes."""
 
+import onnx_ir as ir
+import pytest
+
+from rayopt.graph import passes
 from tests.graph.passes.proof import Example, checks
 
 CHAIN = """(float[n,4,6] x) => (float[n,4,2,3] y) <int64 zero = {0}, int64 one = {1}, int64[1] rest = {2, 3}, int64[1] front = {0}> {
@@ -42,5 +46,14 @@ STAYS = {
         t = Concat<axis = 0>(s, m)  h = ReduceSum<keepdims = 1>(x)  y = Expand(h, t) }"""
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_sizes_that_are_doubled_again_and_again_end(operator: str) -> None:
+    doubled = "  ".join(f"s{at + 1} = {operator}(s{at}, s{at})" for at in range(60))
+    text = f"(float[n,m] x) => (int64[2] y) {{ s0 = Shape(x)  {doubled}  y = Identity(s60) }}"
+    counts = passes.run(ir.from_proto(Example(text).model()), ["shape_arithmetic"], passes.Limits())
+    assert counts == {"shape_arithmetic": 0}
+
 
 test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("shape_arithmetic", FIRES, STAYS)

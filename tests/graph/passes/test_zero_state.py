@@ -1,5 +1,8 @@
 """Initial states of zeros."""
 
+import onnx_ir as ir
+
+from rayopt.graph import passes
 from tests.graph.passes.proof import Example, checks
 
 LSTM = """(float[4,n,3] x) => (float[4,1,n,2] y)
@@ -23,5 +26,16 @@ STAYS = {
     ),
     "a default": Example(LSTM.replace("(float[4,n,3] x)", "(float[4,n,3] x, float zero)")),
 }
+
+
+def test_zeros_that_are_doubled_again_and_again_end() -> None:
+    doubled = "  ".join(
+        f"d{at} = Concat<axis = 2>(c{at}, c{at})  c{at + 1} = Slice(d{at}, no, two, two)" for at in range(60)
+    )
+    text = LSTM.replace("h = Expand(zero, t)", f"c0 = Expand(zero, t)  {doubled}  h = Identity(c60)")
+    model = Example(text.replace("float zero", "int64[1] no = {0}, float zero")).model()
+    counts = passes.run(ir.from_proto(model), ["zero_state"], passes.Limits())
+    assert counts == {"zero_state": 2}
+
 
 test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("zero_state", FIRES, STAYS)
