@@ -176,14 +176,26 @@ def _cut(atoms: Atoms, source: Axes, result: Axes, at_source: bool, at_result: b
     )
 
 
-def write(before: ir.Node, source: ir.Value, sizes: Sequence[facts.Dim], found: Plan) -> ir.Value | None:
-    """The nodes of a plan in front of another node, and their result; None where a Reshape cannot be said."""
+def told(sizes: Sequence[facts.Dim], found: Plan, old: Sequence[ir.Node]) -> tuple[list[int], list[int]] | None:
+    """What the Reshapes of a plan must be told; None where that cannot be said. It replaces `old`."""
+    empty = {one for node in old for one in symbolic.never_empty(node)}
     middle = found.before or tuple(sizes)
     moved = tuple(middle[axis] for axis in found.perm) if found.perm is not None else middle
-    first = symbolic.target(sizes, found.before) if found.before is not None else []
-    last = symbolic.target(moved, found.after) if found.after is not None else []
-    if first is None or last is None:
+    first = symbolic.target(sizes, found.before, empty) if found.before is not None else []
+    last = symbolic.target(moved, found.after, empty) if found.after is not None else []
+    return None if first is None or last is None else (first, last)
+
+
+def write(
+    before: ir.Node, source: ir.Value, sizes: Sequence[facts.Dim], found: Plan, old: Sequence[ir.Node]
+) -> ir.Value | None:
+    """The nodes of a plan in front of another node, and their result; None where a Reshape cannot be said."""
+    numbers = told(sizes, found, old)
+    if numbers is None:
         return None
+    first, last = numbers
+    middle = found.before or tuple(sizes)
+    moved = tuple(middle[axis] for axis in found.perm) if found.perm is not None else middle
     value = source
     if found.before is not None:
         value = _made(before, "Reshape", [value, rewrite.store_ints(before, first)], {}, found.before)

@@ -95,15 +95,16 @@ def _is_vector(value: ir.Value | None) -> bool:
 
 
 def _after(layer: Layer, source: ir.Value, sizes: tuple[facts.Dim, ...], width: int, plan: layout.Plan) -> bool:
-    end = layer.after[-1]
-    given = _linear(layer, end, source, (*sizes[:-1], width))
-    value = layout.write(end, given, (*sizes[:-1], width), plan)
+    end, old, sizes = layer.after[-1], [*layer.before, *layer.after], (*sizes[:-1], width)
+    if layout.told(sizes, plan, old) is None:
+        return False
+    value = layout.write(end, _linear(layer, end, source, sizes), sizes, plan, old)
     return value is not None and rewrite.skip(end, value)
 
 
 def _before(layer: Layer, source: ir.Value, sizes: tuple[facts.Dim, ...], plan: layout.Plan) -> bool:
     end = layer.after[-1]
-    value = layout.write(end, source, sizes, plan)
+    value = layout.write(end, source, sizes, plan, [*layer.before, *layer.after])
     if value is None:
         return False
     return rewrite.skip(end, _linear(layer, end, value, facts.dims(end.outputs[0]) or ()))

@@ -29,5 +29,5 @@ def _apply(node: ir.Node) -> bool:
     plan = layout.plan(*found)
     if plan.count >= len(nodes):
         return False
-    value = layout.write(node, source, facts.dims(source) or (), plan)
+    value = layout.write(node, source, facts.dims(source) or (), plan, nodes)
     return value is not None and rewrite.skip(node, value)

@@ -35,5 +35,5 @@ def _still(node: ir.Node) -> bool:
     real = [axis for axis in perm if sizes[axis] != 1]
     if real != sorted(real):
         return False
-    numbers = symbolic.target(sizes, [sizes[axis] for axis in perm])
+    numbers = symbolic.target(sizes, [sizes[axis] for axis in perm], set())
     return numbers is not None and rewrite.put(node, "Reshape", [node.inputs[0], rewrite.store_ints(node, numbers)])

@@ -42,20 +42,28 @@ def _apply(node: ir.Node) -> bool:
     plans = [layout.plan(atoms, atoms.whole(piece), end) for end in ends if end is not None]
     if 1 + sum(plan.count for plan in plans) >= len(before) + 1 + sum(map(len, after)):
         return False
-    return _write(node, source, where, parts, plans, after)
+    return _write(node, source, where, parts, plans, before, after)
 
 
 def _write(
-    node: ir.Node, source: ir.Value, where: int, parts: int, plans: list[layout.Plan], after: list[list[ir.Node]]
+    node: ir.Node,
+    source: ir.Value,
+    where: int,
+    parts: int,
+    plans: list[layout.Plan],
+    before: list[ir.Node],
+    after: list[list[ir.Node]],
 ) -> bool:
     sizes = facts.dims(source) or ()
     width = int(sizes[where]) // parts
+    piece = (*sizes[:where], width, *sizes[where + 1 :])
+    if any(layout.told(piece, plan, [*before, *nodes]) is None for plan, nodes in zip(plans, after, strict=True)):
+        return False
     lengths = rewrite.store_ints(node, [width] * parts, "split")
     split = rewrite.insert(node, "Split", [source, lengths], {"axis": where}, parts)
-    piece = (*sizes[:where], width, *sizes[where + 1 :])
     for value, plan, nodes in zip(split.outputs, plans, after, strict=True):
         value.meta[facts.DIMS], value.meta[facts.DTYPE] = piece, facts.dtype(source)
-        made = layout.write(nodes[-1], value, piece, plan)
+        made = layout.write(nodes[-1], value, piece, plan, [*before, *nodes])
         if made is not None:  # else the old way stays for this part
             rewrite.skip(nodes[-1], made)
     return True

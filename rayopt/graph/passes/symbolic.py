@@ -85,12 +85,12 @@ def quotient(left: Size | None, right: Size | None) -> Size | None:
 
 
 def target(
-    source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | None, empty: Collection[facts.Dim] | None = None
+    source: Sequence[facts.Dim] | None, wanted: Sequence[facts.Dim] | None, filled: Collection[str]
 ) -> list[int] | None:
     """What Reshape must be told to make `wanted` of `source`, in numbers with 0 (as it is) and one -1.
 
-    None where that takes more than one -1. An empty batch beside a -1 is the one thing that it cannot say: `empty` are
-    the sizes that need not be 0, if that is known.
+    None where that takes more than one -1. An empty batch beside a -1 is the one thing that it cannot say: `filled` are
+    the symbols that need not be 0.
     """
     if wanted is None or 0 in wanted:
         return None
@@ -100,22 +100,29 @@ def target(
             found.append(one)
         else:
             found.append(0 if source is not None and place < len(source) and source[place] == one else -1)
-    if empty is not None and -1 in found:
-        kept = {one for one, number in zip(wanted, found, strict=True) if number == 0}
-        if not kept <= set(empty):
+    if -1 in found:
+        kept = product([one for one, number in zip(wanted, found, strict=True) if number == 0])
+        if not set(kept[1]) <= set(filled):
             return None
     return found if found.count(-1) <= 1 else None
 
 
-def never_empty(node: ir.Node) -> set[facts.Dim]:
-    """The sizes that a Reshape names beside a -1: it fails itself where one of them is 0."""
+def never_empty(node: ir.Node) -> set[str]:
+    """The symbols in sizes that a Reshape names beside a -1, where it fails itself should one of them be 0.
+
+    A 0 that it is told is the source's size at that place, which must then be 0 too.
+    """
     told = elements(facts.given(node, 1)) if node.op_type == "Reshape" else None
     if told is None or (-1, ()) not in told:
         return set()
-    source = facts.dims(node.inputs[0]) or ()
-    named = zip(told, (*source, *[None] * len(told)), strict=False)
-    found = [size if one == (0, ()) else None if one is None else dim(one) for one, size in named]
-    return {one for one in found if one is not None}
+    found: set[str] = set()
+    for one, old in zip(told, facts.dims(node.inputs[0]) or (), strict=False):
+        symbols = set(size(old)[1])
+        if one == (0, ()):
+            found |= symbols
+        elif one is not None and set(one[1]) <= symbols:
+            found |= set(one[1])
+    return found
 
 
 def reshaped(source: Sequence[facts.Dim] | None, told: list[Size | None]) -> list[facts.Dim] | None:

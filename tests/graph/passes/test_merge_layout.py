@@ -23,6 +23,10 @@ FIRES = {
     ),
 }  # fmt: skip
 STAYS = {
+    "a batch that may be empty beside what is left over": Example(
+        "(float[n,m] x) => (float[n,1,m] y) <int64[1] a = {2}> { b = Unsqueeze(x, a)  y = Transpose<perm = [0, 2, 1]>(b) }",
+        sizes=(0, 1, 3),
+    ),
     "as short as can be": Example(
         "(float[n,4,6] x) => (float[n,2,4,3] y) <int64[4] s = {0, 4, 2, 3}> { a = Reshape(x, s)  y = Transpose<perm = [0, 2, 1, 3]>(a) }"
     ),

@@ -1,5 +1,9 @@
 """Consecutive layouts."""
 
+import onnx_ir as ir
+import pytest
+
+from rayopt.graph.passes import inference, symbolic
 from tests.graph.passes.proof import Example, checks
 
 FIRES = {
@@ -28,5 +32,15 @@ STAYS = {
         "{ a = Reshape(x, s)  y = Reshape(a, t)  z = Neg(a) }"
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "filled"), [(0, {"i0d0"}), (1, set())], ids=["the same axis", "another axis"])
+def test_a_reshape_fails_itself_where_what_it_is_told_and_what_it_takes_are_empty(place: int, filled: set[str]) -> None:
+    text = f"""(float[n,m] x) => (float[k,l] y) <int64[1] at = {{{place}}}, int64[1] rest = {{-1}}> {{
+     s = Shape(x)  d = Gather(s, at)  t = Concat<axis = 0>(d, rest)  y = Reshape(x, t) }}"""
+    model = ir.from_proto(Example(text).model())
+    inference.infer(model)
+    assert symbolic.never_empty(model.graph[3]) == filled
+
 
 test_rewrites, test_is_equal_in_every_form, test_leaves_alone = checks("merge_reshape", FIRES, STAYS)

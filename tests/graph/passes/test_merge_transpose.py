@@ -15,6 +15,9 @@ FIRES = {
     ),
 }
 STAYS = {
+    "an axis of size 1 beside a batch that may be empty": Example(
+        "(float[n,1,m] x) => (float[n,m,1] y) { y = Transpose<perm = [0, 2, 1]>(x) }", sizes=(0, 1, 3)
+    ),
     "used twice": Example(
         TWO.replace("(float[n,3,2] y)", "(float[n,3,2] y, float[3,2,n] z)").replace(" }", "  z = Neg(a) }")
     ),
