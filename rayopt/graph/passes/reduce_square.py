@@ -71,7 +71,7 @@ def _halves(node: ir.Node) -> bool:
     if axis != other or start != 0 or middle != again or end != 2 * middle or sizes[axis] != end:
         return False
     wanted = (*sizes[:axis], 2, middle, *sizes[axis + 1 :])
-    numbers = symbolic.target(sizes, wanted, symbolic.product(sizes)[1])
+    numbers = symbolic.target(sizes, wanted, set())
     if numbers is None:
         return False
     split = rewrite.insert(node, "Reshape", [source, rewrite.store_ints(node, numbers)])
