@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 KEPT = 16  # fitted steps that are kept at most
+ANY = object()
 PLAIN = (str, bytes, bool, int, float, complex, type(None), type, re.Pattern)
 
 
@@ -28,27 +29,42 @@ class PrefixMemory:
         self._kept = kept
         self._fitted: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
         self._chain = ""
+        self._next: Any = ANY
 
     def start(self, fold: int) -> None:
-        self._chain = f"fold {fold}"
+        self._chain, self._next = f"fold {fold}", ANY
 
     def cache(self, function: Callable[..., Any], ignore: Any = None) -> Callable[..., Any]:
         """The function that fits one step and transforms by it, as a pipeline calls it: step by step."""
 
         @functools.wraps(function)
         def fit_transform(transformer: Any, x: Any, y: Any, **words: Any) -> Any:
-            self._chain = self._extended(transformer, words)
+            goes_on = self._next is ANY or x is self._next  # else another fit than the fold's, such as a scorer's
+            self._chain = self._extended(transformer, words) if goes_on else ""
             if not self._chain:
                 return function(transformer, x, y, **words)
-            if self._chain not in self._fitted:
-                self._fitted[self._chain] = function(transformer, x, y, **words)
-                if len(self._fitted) > self._kept:
-                    self._fitted.popitem(last=False)
-            self._fitted.move_to_end(self._chain)
-            out, fitted = self._fitted[self._chain]
-            return _copied(out), copy.deepcopy(fitted)
+            out, fitted = self._kept_copy() or self._keep(x, *function(transformer, x, y, **words))
+            self._next = out
+            return out, fitted
 
         return fit_transform
+
+    def _kept_copy(self) -> tuple[Any, Any] | None:
+        if self._chain not in self._fitted:
+            return None
+        self._fitted.move_to_end(self._chain)
+        out, fitted = self._fitted[self._chain]
+        return _copied(out), copy.deepcopy(fitted)
+
+    def _keep(self, x: Any, out: Any, fitted: Any) -> tuple[Any, Any]:
+        """Keeps a copy. Rows that were only passed on are not shared: a later step may write into the fold's own."""
+        if _share_memory(x, out):
+            self._chain = ""
+            return out, fitted
+        self._fitted[self._chain] = _copied(out), copy.deepcopy(fitted)
+        if len(self._fitted) > self._kept:
+            self._fitted.popitem(last=False)
+        return out, fitted
 
     def __deepcopy__(self, memo: Any) -> PrefixMemory:
         return self
@@ -76,12 +92,18 @@ def group_of(estimator: Any, parameters: Mapping[str, Any] | None = None) -> str
 
 
 def is_deterministic(transformer: Any) -> bool:
-    """Whether fitting it again on the same rows is certain to give the same; in doubt it is not."""
+    """Whether fitting it again on the same rows is certain to give the same; in doubt it is not.
+
+    With `copy=False` a step may write into the rows that it is given, which are each fold's own.
+    """
     if not _is_sklearn(type(transformer)) or not hasattr(transformer, "get_params"):
         return False
     if hasattr(transformer, "random_state") and type(transformer.random_state) is not int:
         return False
-    return all(_is_certain(value) for value in transformer.get_params(deep=False).values())
+    params = transformer.get_params(deep=False)
+    if any(name.startswith("copy") and not value for name, value in params.items()):
+        return False
+    return all(map(_is_certain, params.values()))
 
 
 def _is_certain(value: Any) -> bool:
@@ -125,3 +147,21 @@ def _copied(value: Any) -> Any:
     import numpy as np
 
     return value.copy(order="K") if isinstance(value, np.ndarray) else copy.deepcopy(value)
+
+
+def _share_memory(one: Any, other: Any) -> bool:
+    import numpy as np
+
+    first, second = _buffer(one), _buffer(other)
+    return one is other or (first is not None and second is not None and bool(np.may_share_memory(first, second)))
+
+
+def _buffer(value: Any) -> Any:
+    """Where the numbers of an array, sparse matrix or table lie, None where nobody could write into them."""
+    import numpy as np
+
+    if hasattr(value, "nnz"):
+        value = getattr(value, "data", None)
+    elif hasattr(value, "to_numpy"):
+        value = value.to_numpy()
+    return value if isinstance(value, np.ndarray) else None

@@ -7,14 +7,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_selection import SelectKBest, f_classif, mutual_info_classif
-from sklearn.model_selection import GridSearchCV
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, StandardScaler
+from sklearn.svm import SVC
 
 from rayopt.search import wrapped
 from rayopt.search.prefixes import PrefixMemory, group_of, is_deterministic
@@ -51,6 +57,9 @@ class Own(TransformerMixin, BaseEstimator):
         (make_pipeline(StandardScaler(), Own()), False),
         (make_pipeline(StandardScaler(), PCA(1, random_state=1)), True),
         ("passthrough", False),
+        (MinMaxScaler(copy=False), False),
+        (KMeans(2, random_state=0, copy_x=False), False),
+        (make_pipeline(StandardScaler(copy=False), PCA(1, random_state=1)), False),
     ],
     ids=lambda one: re.sub(" at 0x[0-9a-fA-F]+", "", str(one)),
 )
@@ -110,6 +119,64 @@ def test_what_is_shared_cannot_be_changed_by_one_who_has_it() -> None:
     assert np.array_equal(other.mean_, StandardScaler().fit(X).mean_)
     memory.start(1)
     assert not np.array_equal(shared(StandardScaler(), X[:30], Y[:30])[0].shape, again.shape)
+
+
+def scores_of(search: Any) -> dict[str, list[float]]:
+    names = [name for name in search.cv_results_ if name.startswith("split") and "score" in name]
+    return {name: search.cv_results_[name].tolist() for name in names}
+
+
+def check_scores(make: Any, x: Any = X, y: Any = Y) -> None:
+    """A search gives the scores of scikit-learn's own, to the bit; each is given rows that it may write into."""
+    ours = wrapped.fit(make(), Runner(Means(in_process=True)), x.copy(), y)
+    assert scores_of(ours) == scores_of(make().fit(x.copy(), y))
+
+
+HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+
+
+@pytest.mark.parametrize(
+    ("steps", "x"),
+    [
+        ((MinMaxScaler(copy=False),), X),
+        ((SimpleImputer(copy=False, add_indicator=True),), HOLES),
+        ((FunctionTransformer(), StandardScaler(copy=False)), 3 * X + 1),
+        ((FunctionTransformer(), StandardScaler(copy=False)), sparse.csr_matrix(3 * X + 1)),
+        ((FunctionTransformer(), StandardScaler(copy=False)), pandas.DataFrame(3 * X + 1)),
+        ((MinMaxScaler(), FunctionTransformer(), StandardScaler(copy=False)), X),
+    ],
+    ids=["scaler", "imputer", "passed on", "sparse", "table", "passed on later"],
+)
+def test_steps_that_write_into_their_rows_score_as_in_scikit_learn(steps: Any, x: Any) -> None:
+    if sparse.issparse(x):
+        steps = steps[0], steps[1].set_params(with_mean=False)
+    grid = {"svc__C": [0.1, 1, 10]}
+    check_scores(lambda: GridSearchCV(make_pipeline(*steps, SVC()), grid, cv=3, return_train_score=True), x)
+
+
+def test_halving_with_a_step_that_writes_into_its_rows() -> None:
+    pipeline = make_pipeline(StandardScaler(copy=False), SVC())
+    check_scores(
+        lambda: HalvingGridSearchCV(pipeline, {"svc__C": [0.1, 1, 10]}, cv=3, random_state=0, min_resources=20)
+    )
+
+
+@pytest.mark.parametrize("y", [Y, None], ids=["targets", "no targets"])
+def test_a_scorer_that_fits_again_is_given_its_own_rows(y: Any) -> None:
+    def again(estimator: Any, x: Any, y: Any = None) -> float:
+        rows = np.random.default_rng(round(estimator[-1].tol * 10_000)).integers(len(x), size=len(x))
+        fitted = clone(estimator).fit(x[rows], None if y is None else y[rows])
+        return float(fitted[0].mean_.sum() + fitted[-1].n_features_in_)
+
+    last = KMeans(2, random_state=0) if y is None else SVC()
+    name = type(last).__name__.lower()
+    grid = {f"{name}__tol": [1e-4, 2e-4, 3e-4]}
+    check_scores(
+        lambda: GridSearchCV(
+            make_pipeline(StandardScaler(), last), grid, cv=3, scoring=again, return_train_score=True, refit=False
+        ),
+        y=y,
+    )
 
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:
