@@ -60,7 +60,7 @@ def ranked(found: Any, search: Search) -> list[Trial]:
     trials = [_trial(found, search, index) for index in range(len(found.cv_results_["params"]))]
     if search.has_aim:
         _rank(trials, observations(found.cv_results_, search), search.aim)
-    best = getattr(found, "best_index_", -1)
+    best = -1 if search.has_aim else getattr(found, "best_index_", -1)  # without a refit scikit-learn knows no aim
     order = sorted(range(len(trials)), key=lambda index: (index != best, trials[index]["rank"] or math.inf, index))
     return [trials[index] for index in order]
 

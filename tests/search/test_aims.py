@@ -88,6 +88,23 @@ def test_a_bound_decides_what_may_be_best(job: Callable[..., Path], expected: di
         run(job(objective="accuracy", constraints={"recall": {"at_least": 2.0}}), tmp_path / "none")
 
 
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize(
+    "fields",
+    [{"objective": "accuracy", "direction": "min"}, {"constraints": {"accuracy": {"at_most": 0.78}}}],
+    ids=["least", "bounded"],
+)
+def test_the_aim_decides_without_a_refit_too(
+    job: Callable[..., Path], fields: dict[str, Any], refit: bool, tmp_path: Path
+) -> None:
+    summary = run(job(grid={"C": [10.0, 0.001, 0.1]}, scoring="accuracy", refit=refit, **fields), tmp_path / "out")
+    trials = summary["trials"]
+    assert [one["rank"] for one in trials] == sorted((one["rank"] for one in trials), key=lambda rank: rank or 99)
+    assert trials[0]["allowed"]
+    assert summary["best_params"] == trials[0]["params"]
+    assert min(one["score"] for one in trials) < max(one["score"] for one in trials)
+
+
 def test_seconds_may_be_an_objective_and_a_bound(job: Callable[..., Path], tmp_path: Path) -> None:
     summary = run(
         job(objective=[{"metric": "score_time", "direction": "min"}, {"metric": "recall"}],
