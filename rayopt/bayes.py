@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rayopt.errors import Fault, WorkError, did_you_mean
-from rayopt.search import checks, wrapped
+from rayopt.search import about, checks, wrapped
 from rayopt.search.asking import Asking
 from rayopt.search.goals import Goal
 from rayopt.search.history import COLD, History, Observation, WarmStart, warm_start
@@ -41,7 +41,8 @@ class BayesOptimizer:
     warm_start: the journal, or run folder, of an earlier search, which is learnt from.
 
     `history` has every evaluation, failed ones with their reason. With `journal` it is written to that file as well,
-    and a search whose journal is there goes on where it ended. `evaluated_` says how many folds were evaluated where.
+    and a search whose journal is there goes on where it ended; a journal of another model, space, metric, splitter or
+    other data is refused. `evaluated_` says how many folds were evaluated where.
     """
 
     def __init__(
@@ -93,7 +94,10 @@ class BayesOptimizer:
         from rayopt.search.proposed import Candidates
 
         checks.raise_if(checks.check_data(X, y, "y"))
-        if not self._goes_on:
+        if self._goes_on:
+            wanted = about.about(self.model, self.space, self.scoring, self.cv, (X, y, fit_params))
+            about.begin(self.history, wanted, self.space)
+        else:
             self.history = History()
         asking = self._asking()
         candidates = Candidates(asking, self.parallel, Goal(metric=SCORE), SCORE, again=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,48 @@ def test_a_journal_that_is_complete_evaluates_nothing(tmp_path: Path) -> None:
     again = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=1, journal=path)
     assert again.optimize(X, y) == found
     assert (sum(first.evaluated_.values()), again.evaluated_) == (30, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bounds": {"C": (0.01, 0.02)}}, "another space;"),
+        ({"bounds": {"kernel": ["rbf", "poly"]}}, "another space;"),
+        ({"model": SVC(gamma=0.1)}, "another model;"),
+        ({"model": DecisionTreeClassifier(), "bounds": {"max_depth": (1, 5)}}, "another model, another space;"),
+        ({"scoring": "f1_macro"}, "another scoring;"),
+        ({"cv": 3}, "another cv;"),
+        ({"targets": np.roll(y, 1)}, "another data;"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_journal_of_another_search_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+
+    def search(bounds: Any = None, model: Any = None, targets: Any = y, **words: Any) -> Any:
+        bounds = bounds or {"C": (0.01, 10)}
+        words = {"n_iter": 0, "init_points": 1, "journal": path, **words}
+        return rayopt.BayesOptimizer(model or SVC(), bounds, **words).optimize(X, targets)
+
+    found = search()
+    assert search(random_state=7) == found
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=f"^journal: is of a search with {said} .*warm_start"):
+        search(**change)
+    assert path.read_bytes() == before
+    assert search() == found
+
+
+def test_a_journal_that_does_not_say_what_it_is_of_may_be_of_the_same_search(tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    found = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=0, journal=path).optimize(X, y)
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if '"began"' not in line))
+    with pytest.raises(InputError, match="journal: has a point that is none of this space: unknown parameter 'C'"):
+        rayopt.BayesOptimizer(SVC(), {"gamma": (0.01, 10.0)}, n_iter=0, journal=path).optimize(X, y)
+    again = rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, n_iter=0, journal=path)
+    assert again.optimize(X, y) == found
+    assert again.evaluated_ == {}
+    assert '"began"' in path.read_text()
 
 
 def test_who_evaluates_decides_nothing_of_a_search_with_one_candidate_in_flight() -> None:
