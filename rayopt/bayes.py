@@ -165,15 +165,15 @@ def _name_faults(model: Any, param_bounds: Any) -> list[Fault]:
         Fault(
             f"param_bounds.{name}", f"{type(model).__name__} has no parameter {name!r}", did_you_mean(str(name), known)
         )
-        for name in param_bounds
-        if name not in known
+        for name, written in param_bounds.items()
+        if name not in known and not checks.takes(model, str(name), written)
     ]
 
 
 def _as_whole(model: Any, name: str, written: Any) -> Any:
     """A pair of whole bounds as a range of whole numbers, where the estimator does not say that it wants floats."""
     whole = isinstance(written, tuple) and len(written) == 2 and all(type(plain(one)) is int for one in written)
-    return (*written, int) if whole and not isinstance(model.get_params()[name], float) else written
+    return (*written, int) if whole and not isinstance(model.get_params().get(name), float) else written
 
 
 @contextmanager

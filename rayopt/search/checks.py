@@ -28,11 +28,23 @@ def check_names(estimator: Any, grid: Any, place: str) -> list[Fault]:
         for name in one if isinstance(one, Mapping) else ():
             parts = str(name).split("__")
             replaced = any("__".join(parts[:length]) in one for length in range(1, len(parts)))
-            if name not in known and not replaced:
+            if name not in known and not replaced and not takes(estimator, str(name), one[name]):
                 problem = f"{type(estimator).__name__} has no parameter {name!r}"
                 alike = next((one for one in known if one.lower() == str(name).lower()), str(name))
                 faults.append(Fault(place, problem, did_you_mean(alike, known)))
     return faults
+
+
+def takes(estimator: Any, name: str, values: Any) -> bool:
+    """Whether a parameter that `get_params` does not list can be set all the same, such as one of `**kw`."""
+    from sklearn.base import clone
+
+    first = next(iter(values), None) if isinstance(values, Sequence) else values
+    try:
+        clone(estimator).set_params(**{name: first})
+    except Exception:  # noqa: BLE001 - any class may refuse in its own way
+        return False
+    return True
 
 
 def check_grid(grid: Any, place: str, confirmed: bool, remedy: str) -> list[Fault]:
@@ -85,7 +97,11 @@ def check_data(x: Any, y: Any, place: str) -> list[Fault]:
     rows, targets = _rows(x), _rows(y)
     if targets != rows:
         return [Fault(place, f"there are {rows} rows of features but {targets} targets", "make them match")]
-    missing = int(np.sum(pandas.isna(np.asarray(y.data if hasattr(y, "nnz") else y))))
+    try:
+        array = np.asarray(y.data if hasattr(y, "nnz") else y)
+    except ValueError:  # sequences of labels that are not equally long
+        return []
+    missing = int(np.sum(pandas.isna(array)))
     if missing:
         return [Fault(place, f"{missing} of {rows} targets are missing (NaN)", "drop those rows")]
     return []

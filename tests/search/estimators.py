@@ -11,6 +11,29 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.naive_bayes import GaussianNB
+
+
+class AnyWords(ClassifierMixin, BaseEstimator):
+    """Takes whatever parameters its model takes; lists those that were given."""
+
+    def __init__(self, **words: Any) -> None:
+        self.words = dict(words)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return dict(self.words)
+
+    def set_params(self, **words: Any) -> AnyWords:
+        self.words.update(words)
+        return self
+
+    def fit(self, X: Any, y: Any) -> AnyWords:
+        self.classes_ = np.unique(y)
+        self.model_ = GaussianNB(**self.words).fit(X, y)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return self.model_.predict(X)
 
 
 class Nearest(ClassifierMixin, BaseEstimator):
