@@ -106,7 +106,7 @@ class BayesOptimizer:
         self.stopped = asking.over
         best = self.history.best
         if best is None:
-            raise self._nothing()
+            raise self._nothing() if self.history.observations else asking.nothing()
         return {"target": best.value, "params": dict(best.params)}
 
     def _asking(self) -> Asking:
@@ -138,8 +138,7 @@ class BayesOptimizer:
 
     def _nothing(self) -> WorkError:
         reasons = [one.reason for one in self.history.observations]
-        last = reasons[-1][:MAX_REASON] if reasons else "none"
-        return WorkError(f"all {len(reasons)} evaluations failed; the last one: {last}")
+        return WorkError(f"all {len(reasons)} evaluations failed; the last one: {reasons[-1][:MAX_REASON]}")
 
 
 def _warmed(given: Path | str | None, space: Space) -> WarmStart:

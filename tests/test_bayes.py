@@ -171,6 +171,13 @@ def test_it_starts_warm(tmp_path: Path) -> None:
         rayopt.BayesOptimizer(SVC(), {"C": (0.01, 10)}, warm_start=tmp_path / "nowhere")
 
 
+def test_a_warm_start_with_every_point_leaves_nothing_to_evaluate(tmp_path: Path) -> None:
+    path, bounds = tmp_path / "search.jsonl", {"kernel": ["rbf", "linear"]}
+    rayopt.BayesOptimizer(SVC(), bounds, n_iter=1, init_points=1, journal=path).optimize(X, y)
+    with pytest.raises(InputError, match=r"^warm_start: has every point of this space; leave it out, or widen"):
+        rayopt.BayesOptimizer(SVC(), bounds, warm_start=path).optimize(X, y)
+
+
 @pytest.mark.parametrize(
     ("targets", "message"),
     [

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from rayopt.errors import InputError, input_error
 from rayopt.search.history import History, Observation, carried_on
 from rayopt.search.space import Params
 from rayopt.search.stopping import Stop, reason_to_stop
@@ -101,6 +102,14 @@ class Asking:
         """Nothing more is asked."""
         with self._lock:
             self.over = self.over or reason
+
+    def nothing(self) -> InputError:
+        """Why not one point was asked for."""
+        if self.over != EXHAUSTED:
+            return input_error("stop", f"{self.over} before anything was evaluated", "give the search more")
+        if self._earlier:
+            return input_error("warm_start", "has every point of this space", "leave it out, or widen the space")
+        return input_error("strategy", "proposes no point of this space", "take another one")
 
     def _is_enough(self) -> bool:
         seen = self._history.observations

@@ -134,6 +134,9 @@ class ProposedSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.candidates = candidates
 
     def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any = None) -> None:
+        first = self.candidates.first()
+        if not first:
+            raise self.candidates.asking.nothing()
         with contextlib.suppress(_EvaluatedError):
-            evaluate_candidates(self.candidates.first())
+            evaluate_candidates(first)
         evaluate_candidates(list(self.candidates.all))

@@ -98,6 +98,8 @@ class Trials:
         try:
             if self._asking.is_open:
                 self._fly()
+            if not self._asking.observations:
+                raise self._asking.nothing()
         except KeyboardInterrupt:
             self._write("interrupted")
             raise

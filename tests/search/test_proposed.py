@@ -139,3 +139,13 @@ def test_it_stops_and_starts_warm(job: Callable[..., Path], tmp_path: Path) -> N
     assert set(whole["importance"]) == {"C", "kernel"}
     with pytest.raises(InputError, match="has values of score"):
         run(job(scoring="f1", warm_start=str(tmp_path / "whole")), tmp_path / "other")
+
+
+def test_nothing_to_evaluate_is_said(job: Callable[..., Path], tmp_path: Path) -> None:
+    choices = {"kernel": ["rbf", "linear"]}
+    first = run(job(space=choices, n_trials=2, parallel=1), tmp_path / "first")
+    assert len(first["trials"]) == 2
+    with pytest.raises(InputError, match=r"^warm_start: has every point of this space; leave it out, or widen"):
+        run(job(space=choices, warm_start=str(tmp_path / "first")), tmp_path / "warm")
+    with pytest.raises(InputError, match=r"^stop: 1e-09 s have passed before anything was evaluated"):
+        run(job(space=choices, stop={"time_s": 1e-9}), tmp_path / "late")
