@@ -19,6 +19,7 @@ from rayopt.search.space import Params, Space
 from rayopt.search.stopping import Stop
 from rayopt.search.suggest import Problem, suggest
 from rayopt.search.warmth import journal_at
+from rayopt.spec import Document, validate
 from rayopt.tuner import Found, Where, stored
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class BayesOptimizer:
         cv: Any = 5,
         scoring: Any = None,
         random_state: int = 42,
-        stop: Stop | None = None,
+        stop: Stop | Mapping[str, Any] | None = None,
         journal: Path | str | None = None,
         parallel: int = 1,
         backend: Literal["auto", "ray", "local"] = "auto",
@@ -78,7 +79,7 @@ class BayesOptimizer:
         )
         self.n_iter, self.init_points, self.parallel = n_iter, init_points, parallel
         self.cv, self.scoring, self.random_state = cv, scoring, random_state
-        self.stop = stop or Stop()
+        self.stop = _stop(stop)
         self.stopped = ""
         self.history = History(Path(journal) if journal else None, self.space)
         self.evaluated_: dict[str, int] = {}
@@ -146,6 +147,15 @@ def _warmed(given: Path | str | None, space: Space) -> WarmStart:
     return COLD if given is None else warm_start(space, History(journal_at([Path(given)], "warm_start")).observations)
 
 
+def _stop(given: Any) -> Stop:
+    """Raises InputError for what is no rule to stop by."""
+    if isinstance(given, Stop):
+        return given
+    found, faults = validate(Stop, {} if given is None else given, Document({}, "stop", Path()))
+    checks.raise_if(faults)
+    return found or Stop()
+
+
 def _count_faults(**wanted: tuple[Any, int]) -> list[Fault]:
     return [
         Fault(name, f"{value!r} is no whole number from {least}", "give a larger whole number")
@@ -155,8 +165,8 @@ def _count_faults(**wanted: tuple[Any, int]) -> list[Fault]:
 
 
 def _name_faults(model: Any, param_bounds: Any) -> list[Fault]:
-    if not callable(getattr(model, "get_params", None)) or isinstance(model, type):
-        return [Fault("model", f"{model!r} is no scikit-learn estimator", "give an object such as SVC()")]
+    if faults := checks.check_model(model):
+        return faults
     if not isinstance(param_bounds, Mapping):
         return [Fault("param_bounds", f"{param_bounds!r} is no mapping", 'write {"C": (0.1, 10)}')]
     known = list(model.get_params())

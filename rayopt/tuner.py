@@ -59,7 +59,7 @@ class HyperparameterOptimizer:
         progress: Progress | None = None,
     ) -> None:
         self._where = Where(backend, address, deadline_s, share_prefixes)
-        checks.raise_if(self._where.faults())
+        checks.raise_if(self._where.faults() + checks.check_model(model))
         self.model, self.param_grid = model, param_grid
         self._options = {
             "cv": cv,

@@ -192,6 +192,32 @@ def test_wrong_data_is_told_before_anything_is_evaluated(targets: np.ndarray, me
     assert not optimizer.history.observations
 
 
+def test_rules_to_stop_by_may_be_a_mapping() -> None:
+    assert rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1)}, stop={"patience": 3}).stop == Stop(patience=3)
+    with pytest.raises(InputError, match=r"stop.*unknown key 'patiense'; did you mean 'patience'"):
+        rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1)}, stop={"patiense": 3})
+    with pytest.raises(InputError, match=r"stop.*patience: .*greater than or equal to 1"):
+        rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1)}, stop={"patience": 0})
+    with pytest.raises(InputError, match=r"stop"):
+        rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1)}, stop=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_scorer_of_several_scores_is_refused(parallel: int) -> None:
+    def two(estimator: Any, x: Any, y: Any) -> dict[str, float]:
+        return {"a": estimator.score(x, y), "b": 1.0}
+
+    search = rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1)}, scoring=two, parallel=parallel, backend="local")
+    with pytest.raises(InputError, match=r"^scoring: gives a, b where one score decides"):
+        search.optimize(X, y)
+
+
+def test_scores_whose_sum_no_number_holds_have_failed() -> None:
+    search = rayopt.BayesOptimizer(SVC(), {"C": (0.1, 1)}, n_iter=0, scoring=lambda *given: -1e308, backend="local")
+    with pytest.raises(WorkError, match="all 5 evaluations failed; the last one: the value is -inf"):
+        search.optimize(X, y)
+
+
 def test_it_stops_when_it_is_good_enough() -> None:
     optimizer = rayopt.BayesOptimizer(SVC(), {"C": (0.5, 10)}, stop=Stop(target=0.5))
     optimizer.optimize(X, y)
@@ -207,6 +233,7 @@ def test_it_stops_when_it_is_good_enough() -> None:
         (SVC(), {}, 5, "param_bounds: names no parameter"),
         (SVC(), {"C": (0, 1)}, -1, "n_iter: -1 is no whole number from 0"),
         (SVC(), {"C": (0, 1)}, True, "n_iter: True is no whole number from 0"),
+        (SVC(), {"C": (1, 10**400)}, 5, "is no finite number"),
         (SVC, {"C": (0, 1)}, 5, "is no scikit-learn estimator"),
         ("svc", {"C": (0, 1)}, 5, "'svc' is no scikit-learn estimator"),
     ],

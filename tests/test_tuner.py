@@ -131,6 +131,21 @@ def test_nothing_to_draw_from_is_said(grid: dict[str, Any], message: str) -> Non
         HyperparameterOptimizer(GaussianNB(), grid, backend="local").random_search(X, Y)
 
 
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [({"low": 1, "high": 2}, "or use `space:`"), (np.ones((2, 2)), "a list"), (np.array(1.0), "a list"), (3, "a list")],
+    ids=["range", "table", "scalar", "number"],
+)
+def test_values_that_are_no_list_are_refused(values: Any, remedy: str) -> None:
+    with pytest.raises(InputError, match=f"param_grid: the values of 'var_smoothing' are (?s:.*); give .*{remedy}"):
+        HyperparameterOptimizer(GaussianNB(), {"var_smoothing": values}, backend="local").grid_search(X, Y)
+
+
+def test_a_class_is_no_model() -> None:
+    with pytest.raises(InputError, match=r"model: .*SVC.* is no scikit-learn estimator; give an object"):
+        HyperparameterOptimizer(SVC, {"C": [1]})
+
+
 def test_a_distribution_is_drawn_from() -> None:
     from scipy.stats import loguniform
 

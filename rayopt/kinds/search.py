@@ -122,6 +122,8 @@ def check(job: Job, document: Document) -> list[Fault]:
         faults += _space_faults(job, document)
     if isinstance(job.cv, int) and job.cv < 2:
         faults.append(document.fault(("cv",), f"{job.cv} folds are too few", "give at least 2"))
+    if job.scoring == []:
+        faults.append(document.fault(("scoring",), "names no metric", "name one, or leave it out"))
     if isinstance(job.scoring, list) and len(job.scoring) > 1 and job.refit is True and job.objective is None:
         remedy = f"add `objective:` or `refit:` with one of {', '.join(job.scoring)}, or `refit: false`"
         faults.append(document.fault(("refit",), "does not say which of several metrics decides", remedy))
@@ -199,7 +201,7 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
 
         return prepare_jobs(job, document, cache, read_job)
     from rayopt.data.sources import arrays
-    from rayopt.search.rows import Rows, check_rows, check_use, rows_of
+    from rayopt.search.rows import Rows, check_folds, check_rows, check_use, rows_of
     from rayopt.search.space import Space
     from rayopt.search.warmth import warmed
     from rayopt.searching.search import Search
@@ -212,6 +214,8 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
     try:
         estimator = recipe.build(job.parts, document, ("estimator",), job.seed)
         faults += checks.check_names(estimator, job.grid or job.space, place(("grid" if job.grid else "space",)))
+        if job.strategy == "halving":
+            faults += checks.check_resource(estimator, job.halving.resource, place(("halving", "resource")))
     except InputError as error:
         faults += error.faults
     try:
@@ -233,6 +237,8 @@ def prepare(job: Job, document: Document, cache: Cache) -> Search | JobSearch:
     names += [job.cv.use] if isinstance(job.cv, Part) else []
     code = sources([name for name in names if not name.startswith("sklearn.")], str(document.folder)).sha256
     search = Search(job.model_dump(mode="json"), estimator, *data, cv, scoring, code, str(document.folder), rows)
+    if isinstance(job.cv, int):
+        checks.raise_if(check_folds(job.cv, estimator, search.y[search.split()[0]], document))
     if job.space is None:
         return search
     space = Space.from_settings(job.space)

@@ -198,6 +198,14 @@ def quantity(result: Result, name: str) -> float:
     return float(scores.get(name, math.nan) if isinstance(scores, Mapping) else scores)
 
 
+def mean(values: Iterable[float]) -> float:
+    """As scikit-learn has it over the folds: infinite where the sum is more than a number can be."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.mean(list(values)))
+
+
 def error_of(result: Result) -> str:
     """Why a fit or a score failed in one line, the first of what was raised; empty where none did."""
     text = str(result.get("fit_error") or result.get(SCORE_ERROR) or "")

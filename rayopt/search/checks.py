@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rayopt.errors import Fault, InputError, did_you_mean
@@ -15,6 +15,12 @@ LARGE_COUNT = 100_000  # candidates, from which on a search is asked to be confi
 def grids_of(grid: Any) -> list[Mapping[str, Any]]:
     """A grid as a list of grids."""
     return [grid] if isinstance(grid, Mapping) else list(grid) if isinstance(grid, Iterable) else []
+
+
+def check_model(model: Any) -> list[Fault]:
+    if callable(getattr(model, "get_params", None)) and not isinstance(model, type):
+        return []
+    return [Fault("model", f"{model!r} is no scikit-learn estimator", "give an object such as SVC()")]
 
 
 def check_names(estimator: Any, grid: Any, place: str) -> list[Fault]:
@@ -33,6 +39,14 @@ def check_names(estimator: Any, grid: Any, place: str) -> list[Fault]:
                 alike = next((one for one in known if one.lower() == str(name).lower()), str(name))
                 faults.append(Fault(place, problem, did_you_mean(alike, known)))
     return faults
+
+
+def check_resource(estimator: Any, resource: str, place: str) -> list[Fault]:
+    """Whether halving can give its candidates more of it."""
+    known = ["n_samples", *estimator.get_params()]
+    if resource in known:
+        return []
+    return [Fault(place, f"{type(estimator).__name__} has no parameter {resource!r}", did_you_mean(resource, known))]
 
 
 def takes(estimator: Any, name: str, values: Any) -> bool:
@@ -59,16 +73,26 @@ def check_grid(grid: Any, place: str, confirmed: bool, remedy: str) -> list[Faul
         return faults
     for one in grids:
         for name, values in one.items():
-            if isinstance(values, str) or not isinstance(values, Sized) or not hasattr(values, "__getitem__"):
-                faults.append(Fault(place, f"the values of {name!r} are {values!r}", "give a list of values"))
-            elif len(values) == 0:
-                faults.append(Fault(place, f"{name!r} has no values", "give at least one"))
+            faults += _value_faults(name, values, place)
     if faults:
         return faults
     if not grids or not any(grids):
         return [Fault(place, "the grid is empty", "give at least one parameter with its values")]
     count = sum(math.prod(map(len, one.values())) for one in grids)
     return [] if confirmed else check_count(count, place, remedy)
+
+
+def _value_faults(name: str, values: Any, place: str) -> list[Fault]:
+    """Whether they are what scikit-learn takes for the values of a parameter."""
+    import numpy as np
+
+    problem = f"the values of {name!r} are {values!r}"
+    if isinstance(values, Mapping):
+        return [Fault(place, problem, "give a list of values, or use `space:` (from Python BayesOptimizer)")]
+    is_list = values.ndim == 1 if isinstance(values, np.ndarray) else isinstance(values, Sequence)
+    if isinstance(values, str) or not is_list:
+        return [Fault(place, problem, "give a list of values")]
+    return [] if len(values) else [Fault(place, f"{name!r} has no values", "give at least one")]
 
 
 def without_distributions(grid: Any) -> Any:

@@ -80,7 +80,7 @@ class Range:
     def read(self, value: Any) -> float | int:
         """A value from elsewhere as one of this range; raises ValueError with the reason where it is none."""
         value = plain(value)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_number(value):
             raise ValueError(f"{value!r} is no finite number")
         if self.integer and value != round(value):
             raise ValueError(f"{value!r} is not whole")
@@ -243,7 +243,10 @@ def _read_range(written: Mapping[str, Any], place: Place, at: Location) -> tuple
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _read_choice(written: Mapping[str, Any], place: Place, at: Location) -> tuple[Choice | None, list[Fault]]:

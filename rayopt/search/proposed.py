@@ -9,14 +9,14 @@ The module is imported where a search is made, as its class is derived from scik
 from __future__ import annotations
 
 import contextlib
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sklearn.model_selection._search import BaseSearchCV
 
+from rayopt.errors import input_error
 from rayopt.search.asking import Asking
-from rayopt.search.cells import Cell, Result, error_of, quantity, scikit_learns
+from rayopt.search.cells import Cell, Result, error_of, mean, quantity, scikit_learns
 from rayopt.search.checks import TIMES
 from rayopt.search.goals import Goal
 from rayopt.search.history import Observation, observed
@@ -81,8 +81,12 @@ class Candidates(Growth):
         return params is not None
 
     def _observation(self, params: Params, results: Sequence[Result]) -> Observation:
-        names = results[0]["test_scores"] if isinstance(results[0]["test_scores"], Mapping) else [self._name]
-        means = {name: statistics.fmean(quantity(one, name) for one in results) for name in (*names, *TIMES)}
+        scores = results[0]["test_scores"]
+        names = list(scores) if isinstance(scores, Mapping) else [self._name]
+        means = {name: mean(quantity(one, name) for one in results) for name in (*names, *TIMES)}
+        if self._goal.metric not in means:
+            problem = f"gives {', '.join(names)} where one score decides"
+            raise input_error("scoring", problem, "take a scorer that gives one number")
         cost_s = sum(one["fit_time"] + one["score_time"] for one in results)
         found = observed(params, self._goal.sign * means[self._goal.metric], cost_s, means)
         reason = next(filter(None, map(error_of, results)), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,20 @@ def check_use(rows: Rows, estimator: Any, cv: Any, document: Document) -> list[F
         problem = f"{type(last).__name__} takes no weights"
         faults.append(document.fault(("sample_weight",), problem, "leave it out, or take another estimator"))
     return faults
+
+
+def check_folds(folds: int, estimator: Any, y: Any, document: Document) -> list[Fault]:
+    """Whether so many can be made, as scikit-learn makes them."""
+    from sklearn.base import is_classifier
+    from sklearn.model_selection import check_cv
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the search itself tells of small classes
+            next(check_cv(folds, y, classifier=is_classifier(estimator)).split(np.zeros(len(y)), y))
+    except ValueError as error:
+        return [document.fault(("cv",), f"cannot be made: {str(error).rstrip('.')}", "give fewer folds")]
+    return []
 
 
 def _weight_name(estimator: Any) -> str:

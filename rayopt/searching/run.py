@@ -123,7 +123,7 @@ class Searching:
         common = {
             "cv": search.cv,
             "scoring": search.scoring,
-            "refit": Chosen(search) if search.has_aim and job["refit"] else job["refit"],
+            "refit": Chosen(search) if search.has_aim and job["refit"] else search.refit,
             "error_score": score,
             "return_train_score": job["return_train_score"],
         }

@@ -82,6 +82,12 @@ class Search:
             return str(self.job["refit"]) if isinstance(self.job["refit"], str) else next(iter(self.scoring))
         return metric_names(self.job["scoring"])[0]
 
+    @property
+    def refit(self) -> bool | str:
+        """As scikit-learn takes it, which wants the name of the metric even where a list has but one."""
+        given: bool | str = self.job["refit"]
+        return self.metric if given is True and isinstance(self.scoring, dict) else given
+
     def column(self, kind: str, metric: str) -> str:
         """Where scikit-learn's results have the `mean` or `std` of a metric over the folds."""
         if metric in TIMES:

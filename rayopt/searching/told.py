@@ -11,7 +11,7 @@ from rayopt.engine import Desk
 from rayopt.records import digest
 from rayopt.runs import journal
 from rayopt.search.book import HERE
-from rayopt.search.cells import Cell, Result, error_of, quantity
+from rayopt.search.cells import Cell, Result, error_of, mean, quantity
 from rayopt.search.runner import Progress
 from rayopt.searching.ranking import Trial, plain
 from rayopt.searching.search import Search
@@ -76,8 +76,10 @@ class Told(Progress):
     def _candidate_ended(self, cell: Cell, folds: Sequence[tuple[Result, bool]], left_s: float | None) -> None:
         params = plain(cell.parameters)
         scores = [quantity(result, self._metric) for result, _ in folds]
+        average = mean(scores)
         odd = next((f"the score of a fold is {one}" for one in scores if not math.isfinite(one)), "")
-        score = None if odd else statistics.fmean(scores)
+        odd = odd or ("" if math.isfinite(average) else f"the mean of the scores is {average}")
+        score = None if odd else average
         reason = next(filter(None, (error_of(result) for result, _ in folds)), odd)
         trial: Trial = {
             "id": digest([self._round, params])[:12],

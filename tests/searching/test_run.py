@@ -123,3 +123,20 @@ def test_bounds_that_nothing_keeps_are_said_without_a_refit(search: Callable[...
         run(job, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
     assert not (tmp_path / "out" / "artifacts").exists()
+
+
+def test_a_list_of_one_metric_is_that_metric(search: Callable[..., Path], tmp_path: Path) -> None:
+    one = run(search(scoring=["accuracy"]), tmp_path / "one")
+    assert (one["metric"], one["status"]) == ("accuracy", "done")
+    assert one["best_params"] == run(search(scoring="accuracy"), tmp_path / "plain")["best_params"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "fields", [{}, {"grid": None, "space": {"C": [1.0, 2.0]}, "strategy": "bayes"}], ids=["grid", "bayes"]
+)
+def test_scores_whose_sum_no_number_holds_are_none(
+    search: Callable[..., Path], fields: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(WorkError, match="no candidate has a score: the mean of the scores is -inf"):
+        run(search(scoring="of_mine:lowest", **fields), tmp_path / "out")
