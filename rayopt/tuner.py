@@ -36,6 +36,9 @@ class HyperparameterOptimizer:
     does only what is new. Kept by the content of the data, the model and its code.
     share_prefixes: fit the steps of pipelines that candidates share once in each process.
     confirm_large: search even a grid of more than 100,000 candidates.
+    Every evaluation computes with one thread: the answers are scikit-learn's own, to the bit, where that does so too;
+    with more threads the last digits of some estimators differ, such as KMeans'. What draws from numpy's global state
+    (`random_state=None`) draws in another order.
     After a search, `search_` is the fitted scikit-learn object and `evaluated_` says how many cells were done where,
     `evaluated_by_` by whom.
     """
