@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayopt.errors import WorkError
+from rayopt.errors import WorkError, input_error
 from rayopt.records import digest
 from rayopt.search.checks import TIMES, metric_names
 from rayopt.search.goals import Aim
@@ -39,10 +39,19 @@ class Chosen:
         return best or 0
 
 
+def means(results: Mapping[str, Any], search: Search, metric: str) -> Any:
+    """The means over the folds by candidate; raises InputError where the scorer gave scores by other names."""
+    column = search.column("mean", metric)
+    if column not in results:
+        problem = f"{search.job['scoring']} gives several scores where one decides"
+        raise input_error("scoring", problem, "take a scorer that gives one number")
+    return results[column]
+
+
 def observations(results: Mapping[str, Any], search: Search) -> list[Observation]:
     """scikit-learn's results as what was observed: means over the folds of all metrics and times."""
     names = [*metric_names(search.job["scoring"]), *TIMES]
-    columns = {name: results[search.column("mean", name)] for name in names}
+    columns = {name: means(results, search, name) for name in names}
     goal = search.aim.goals[0]
     return [
         observed(

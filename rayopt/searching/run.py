@@ -27,7 +27,7 @@ from rayopt.search.space import Space
 from rayopt.search.store import CachedCells
 from rayopt.searching.best import graded, write_best
 from rayopt.searching.proposing import asking_of
-from rayopt.searching.ranking import Chosen, Trial, fronts, grid_count, importance_of_grid, plain, ranked
+from rayopt.searching.ranking import Chosen, Trial, fronts, grid_count, importance_of_grid, means, plain, ranked
 from rayopt.searching.search import Search
 from rayopt.searching.told import Told, who
 from rayopt.tasks import versions
@@ -69,8 +69,7 @@ class Searching:
             runner.close()
         for one in {str(one.message): one for one in said}.values():
             self._told.note(f"{one.category.__name__}: {one.message}")
-        scores = found.cv_results_[self._search.column("mean", self._search.metric)]
-        if not any(map(math.isfinite, scores)):
+        if not any(map(math.isfinite, means(found.cv_results_, self._search, self._search.metric))):
             reason = f"no candidate has a score: {self._told.trials()[0]['reason']}"
             self._write("failed", time.perf_counter() - start, None, runner, reason)
             raise WorkError(reason)

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
 from rayopt import api, load_estimator
-from rayopt.errors import WorkError
+from rayopt.errors import InputError, WorkError
 from rayopt.report.search import headline
 from rayopt.search import saved
 
@@ -140,3 +140,13 @@ def test_scores_whose_sum_no_number_holds_are_none(
 ) -> None:
     with pytest.raises(WorkError, match="no candidate has a score: the mean of the scores is -inf"):
         run(search(scoring="of_mine:lowest", **fields), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"refit": False}, {"objective": "of_mine:two"}], ids=["without a refit", "with an objective"]
+)
+def test_a_scorer_of_several_scores_is_refused(
+    search: Callable[..., Path], fields: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"^scoring: of_mine:two gives several scores where one decides"):
+        run(search(scoring="of_mine:two", **fields), tmp_path / "out")
