@@ -26,6 +26,7 @@ from rayopt.runs.files import BLOCK_BYTES
 CONNECT_S, ANSWER_S, UPLOAD_S = 5.0, 30.0, 600.0
 SUBMIT_S = 60.0  # how long a submission is tried through a line that is lost
 HEAD_WAIT_S = 20.0
+MAX_ID = 1000
 UPLOADING = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.utils")  # their lines are for who debugs Ray
 OWN_ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray takes them for more than what it is asked for
 PYTHON = re.compile(r"--python_worker_command=(.+?) \S*setup_worker\.py ")
@@ -102,7 +103,12 @@ class Submissions:
         return _submission(self._told(id))
 
     def find(self, id: str) -> Submission:
-        """The submission of that id, or the newest one of that name."""
+        """The submission of that id, or the newest one of that name; raises InputError for what can be neither.
+
+        What others submitted has no name: the empty one would find it.
+        """
+        if id in ("", ".", "..") or len(id) > MAX_ID or not id.isprintable():
+            raise input_error("ID", f"{id[:40]!r} is no id or name of a job", "see `rayopt jobs list`")
         named = [one for one in self.all() if id in (one.id, one.name)]
         return named[0] if named else self.status(id)
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from rayopt.cluster.submission import Order
-from rayopt.errors import WorkError
+from rayopt.errors import InputError, WorkError
 from rayopt.onray import submit
 from rayopt.onray.submit import Submissions
 
@@ -50,7 +50,7 @@ class Dashboard:
         if error is not None:
             raise error
         if path == "/api/jobs/":
-            return Answer(200, [])
+            return Answer(200, [{"submission_id": "another", "status": "RUNNING", "metadata": {}}])
         if self.arrived is None:
             return Answer(404, "no such job")
         return Answer(200, {"submission_id": "mine-1", "status": "RUNNING", "metadata": self.arrived})
@@ -90,3 +90,10 @@ def test_an_id_that_another_job_has_is_not_ours(jobs: Callable[[Dashboard], Subm
 def test_what_the_cluster_refuses_is_said(jobs: Callable[[Dashboard], Submissions]) -> None:
     with pytest.raises(WorkError, match="refuses the job: Job with"):
         jobs(Dashboard([TAKEN])).submit(ORDER, {}, Path("package.zip"))
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", "a\udcff", "a\nb", "x" * 1001])
+def test_what_is_no_id_is_nobody_s_job(jobs: Callable[[Dashboard], Submissions], id: str) -> None:
+    """A job that others submitted has no name, and would be the one of the name ""."""
+    with pytest.raises(InputError, match=r"^ID: .* is no id or name of a job; see `rayopt jobs list`"):
+        jobs(Dashboard([], {})).find(id)
