@@ -40,6 +40,8 @@ KEY = re.compile(  # a file that begins with one, or holds one with its letters,
     rb"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:\\[nr]|\s)+(?:Proc-Type|[A-Za-z0-9+/]{16})"
 )
 KEY_BYTES = 64 << 10  # no key is larger
+WORDS = frozenset(("kind", "name", "description", "task"))  # of a job: never paths, though a folder be called so
+PATH_KEY = re.compile(r"models|source|run|warm_start|job|(.*_)?(path|file|folder|dir|directory|root)s?")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same package
 
 
@@ -101,9 +103,9 @@ def named_in(data: Any, folder: Path, root: Path, place: str) -> list[str]:
     known: set[Path] = set()
     while todo:
         inner, at = todo.pop()
-        for text in _texts(inner):
+        for key, text in _texts(inner):
             path = _existing(at, text)
-            if path is None or path in known:
+            if path is None or path in known or (path.is_dir() and not ("/" in text or PATH_KEY.fullmatch(key))):
                 continue
             known.add(path)
             if not path.is_relative_to(root.resolve()):
@@ -256,15 +258,17 @@ def _refuse_large(package: Package) -> None:
     raise input_error(str(package.root), problem, remedy)
 
 
-def _texts(data: Any) -> Iterator[str]:
+def _texts(data: Any, key: str = "", *, top: bool = True) -> Iterator[tuple[str, str]]:
+    """Every text that may be a path, with the key that it stands under."""
     if isinstance(data, str):
-        yield data
+        yield key, data
     elif isinstance(data, Mapping):
-        for value in data.values():
-            yield from _texts(value)
+        for name, value in data.items():
+            if name != "use" and not (top and name in WORDS):
+                yield from _texts(value, str(name), top=top and name == "job")
     elif isinstance(data, list):
         for value in data:
-            yield from _texts(value)
+            yield from _texts(value, key, top=False)
 
 
 def _existing(folder: Path, text: str) -> Path | None:

@@ -150,6 +150,26 @@ def test_named_files_are_found_in_jobs_that_jobs_name(tmp_path: Path) -> None:
     assert named_in({"data": "../far.csv"}, tmp_path / "jobs", tmp_path, "job.yaml") == ["far.csv"]
 
 
+def test_only_what_is_a_path_is_a_named_file(tmp_path: Path) -> None:
+    """A job's kind and name, and a folder's name that may be any word, leave what is ignored ignored."""
+    folders = ("train", "resnet", "accuracy", "prune", "images", "zoo", "earlier", "rows", "more")
+    write(tmp_path, *(f"{folder}/x" for folder in folders), "note", "split.npz")
+    data = {"kind": "train", "name": "resnet", "description": "note", "metric": "accuracy", "task": "note"}
+    assert named_in(data, tmp_path, tmp_path, "job.yaml") == []
+    assert named_in({"steps": [{"use": "note"}], "job": data}, tmp_path, tmp_path, "job.yaml") == []
+    paths = {"data": {"args": {"folder": "images", "name": "split.npz"}}, "models": ["zoo"], "warm_start": "earlier"}
+    paths |= {"teacher": {"run": "./rows"}, "more": "more/"}
+    found = named_in(paths, tmp_path, tmp_path, "job.yaml")
+    assert set(found) == {"images", "split.npz", "zoo", "earlier", "rows", "more"}
+
+
+def test_a_folder_that_is_called_like_the_kind_stays_ignored(tmp_path: Path) -> None:
+    write(tmp_path, "job.yaml", "train/rows.bin", "data/source/images/1.png")
+    (tmp_path / ".gitignore").write_text("train/\ndata/\n")
+    named = named_in({"kind": "train", "data": {"source": "data/source"}}, tmp_path, tmp_path, "job.yaml")
+    assert names(tmp_path, *named) == {"job.yaml", ".gitignore", "data/source/images/1.png"}
+
+
 PARTS = st.sampled_from(["a", "b", "c.log", "d.txt"])
 PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
 PIECES = st.sampled_from(["a", "b", "*", "**", "c.log", "d.*", "?", "[ab]", "[!a]"])
