@@ -13,19 +13,15 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rayopt.cluster.ignoring import Rules, ignored, outer_rules, rules_of
 from rayopt.errors import Fault, InputError, input_error
 from rayopt.runs.folder import RunFolder
 from rayopt.yamltext import read
 
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
-
 MAX_BYTES = 100 << 20  # what Ray takes at most
-FOLDERS = re.compile(r"(^|[!/])\*\*/\s*$")  # to git `a/**/` is all folders below a; pathspec takes the files too
 LARGEST_COUNT = 5
-IGNORE_FILES = (".gitignore", ".rayignore")  # the later wins
 NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", ".ssh", ".aws", ".gnupg", ".kube", ".azure"))
 SECRETS = re.compile(
     r"(?!(example|sample|template|dist)\.env$).*\.env|\.env\.(?!example$|sample$|template$|dist$).*|\.envrc"
@@ -65,7 +61,7 @@ def collect(root: Path, named: Iterable[str] = ()) -> Package:
     Raises InputError for links that leave the tree, for what cannot be read, and for more than 100 MiB.
     """
     walk = _Walk(root.resolve())
-    walk.enter(walk.root, _outer_rules(walk.root))
+    walk.enter(walk.root, outer_rules(walk.root))
     for name in named:
         walk.take(walk.root / name)
     if walk.faults:
@@ -120,15 +116,6 @@ def named_in(data: Any, folder: Path, root: Path, place: str) -> list[str]:
     return list(found)
 
 
-@dataclass(frozen=True)
-class _Rules:
-    """The patterns of one ignore file, which holds for paths below `folder`; `rank` is its place in IGNORE_FILES."""
-
-    folder: Path
-    rank: int
-    spec: GitIgnoreSpec
-
-
 @dataclass
 class _Walk:
     """One walk through a tree: what it has found so far."""
@@ -139,19 +126,19 @@ class _Walk:
     secrets: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
-    def enter(self, folder: Path, rules: tuple[_Rules, ...] | None, inside: tuple[Path, ...] = ()) -> None:
+    def enter(self, folder: Path, rules: tuple[Rules, ...] | None, inside: tuple[Path, ...] = ()) -> None:
         """Walks through a folder; `rules` None: nothing in it is ignored. `inside` are the folders above, resolved."""
         real = folder.resolve()
         if real in inside:
             self._fault(folder, "is a link to a folder that it lies in", "remove the link, or ignore it")
             return
         if rules is not None:
-            rules += _rules_of(folder)
+            rules += rules_of(folder)
         for entry in self._entries(folder):
-            if rules is None or not _ignored(entry, rules):
+            if rules is None or not ignored(entry, rules):
                 self.take(entry, rules, (*inside, real))
 
-    def take(self, path: Path, rules: tuple[_Rules, ...] | None = None, inside: tuple[Path, ...] = ()) -> None:
+    def take(self, path: Path, rules: tuple[Rules, ...] | None = None, inside: tuple[Path, ...] = ()) -> None:
         """Takes a file or a folder, unless it is one of those that never travel."""
         real = path.resolve()
         if not real.is_relative_to(self.root):
@@ -204,42 +191,6 @@ class _Walk:
     def _fault(self, path: Path, problem: str, remedy: str) -> None:
         said = self._name(path).encode(errors="replace").decode()
         self.faults.append(Fault(said, problem, f"{remedy} in .rayignore" if remedy.endswith("ignore it") else remedy))
-
-
-def _outer_rules(root: Path) -> tuple[_Rules, ...]:
-    """The rules of the folders above, as far as the repository that the folder lies in."""
-    above: list[Path] = []
-    for folder in (root, *root.parents):
-        if (folder / ".git").exists():
-            return tuple(rule for one in reversed(above) for rule in _rules_of(one) if rule.rank == 0)
-        above.append(folder.parent)
-    return ()
-
-
-def _rules_of(folder: Path) -> tuple[_Rules, ...]:
-    from pathspec import GitIgnoreSpec
-
-    found = []
-    for rank, name in enumerate(IGNORE_FILES):
-        path = folder / name
-        if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            lines = [FOLDERS.sub(r"\1**/*/", line) for line in text.splitlines()]
-            try:
-                found.append(_Rules(folder, rank, GitIgnoreSpec.from_lines(lines)))
-            except ValueError as error:
-                raise input_error(str(path), f"holds a pattern that cannot be read: {error}", "mend it") from error
-    return tuple(found)
-
-
-def _ignored(path: Path, rules: tuple[_Rules, ...]) -> bool:
-    """Whether the last pattern that fits says so; those of .rayignore come after all of .gitignore."""
-    verdict = False
-    for rule in sorted(rules, key=lambda one: one.rank):  # stable: outer folders stay first
-        name = path.relative_to(rule.folder).as_posix() + ("/" if path.is_dir() and not path.is_symlink() else "")
-        said = rule.spec.check_file(name).include
-        verdict = verdict if said is None else said
-    return verdict
 
 
 def _is_made(folder: Path) -> bool:

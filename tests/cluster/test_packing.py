@@ -193,6 +193,13 @@ PATTERNS = st.builds(
 @example(paths=["a/b/c.log"], outer=["a/*", "!a/b/"], inner=["!c.log"])
 @example(paths=["a/a", "a/b/a", "b/a"], outer=["a/**/"], inner=[])
 @example(paths=["a/a", "a/b/a", "c.log"], outer=["**/", "!a/**/"], inner=[])
+@example(paths=["a.py", "b/c.py", "b/d/e.py", "b/x"], outer=["*", "!*/", "!*.py"], inner=[])
+@example(paths=["a/.keep", "a/b/.keep", "a/b/x"], outer=["a/**", "!a/**/", "!a/**/.keep"], inner=[])
+@example(paths=["b/c.py", "b/d/e.py", "b/x"], outer=["b/**", "!b/**/*.py"], inner=[])
+@example(paths=["a", "c.log", "d.txt"], outer=["\ufeffc.log"], inner=[])
+@example(paths=["a", "c.log", "d.txt"], outer=["c.log\r", "d.txt\x0c", "a\u2028", "b\x85c.log"], inner=[])
+@example(paths=["a", "b", "!", "c.log"], outer=["a\\", "!", "c.log", "\\", "[z", "b["], inner=[])
+@example(paths=["a", "b", "c.log", "d.txt"], outer=["a  ", "b\\ ", "c.log\\  ", "d.txt\t"], inner=[])
 def test_git_itself_would_leave_out_the_same(
     tmp_path_factory: pytest.TempPathFactory, paths: list[str], outer: list[str], inner: list[str]
 ) -> None:
@@ -201,9 +208,9 @@ def test_git_itself_would_leave_out_the_same(
         taken = any((root / parent).is_file() for parent in Path(path).parents if parent != Path())
         if not taken and not (root / path).is_dir():
             write(root, path)
-    (root / ".gitignore").write_text("\n".join(outer) + "\n")
+    (root / ".gitignore").write_bytes(("\n".join(outer) + "\n").encode())
     if (root / "a").is_dir():
-        (root / "a" / ".gitignore").write_text("\n".join(inner) + "\n")
+        (root / "a" / ".gitignore").write_bytes(("\n".join(inner) + "\n").encode())
     subprocess.run(["git", "init", "--quiet", root], check=True)
     words = ["git", "-C", str(root), "-c", "core.excludesFile=", "ls-files", "--others", "--exclude-standard"]
     kept = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
