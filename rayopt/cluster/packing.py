@@ -5,6 +5,8 @@ Left out: what .gitignore and .rayignore say, secrets, version control, environm
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -22,15 +24,20 @@ from rayopt.yamltext import read
 
 MAX_BYTES = 100 << 20  # what Ray takes at most
 LARGEST_COUNT = 5
-NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", ".ssh", ".aws", ".gnupg", ".kube", ".azure"))
+NEVER = frozenset(
+    (".git", ".hg", ".svn", "__pycache__", ".ssh", ".aws", ".gnupg", ".kube", ".azure", ".docker", ".kaggle")
+)
 SECRETS = re.compile(
     r"(?!(example|sample|template|dist)\.env$).*\.env|\.env\.(?!example$|sample$|template$|dist$).*|\.envrc"
+    r"|\.env[-_ ](?!example$|sample$|template$|dist$).*"
     r"|\.netrc|_netrc|\.pypirc|\.npmrc|\.pgpass|\.htpasswd|\.secrets?|\.boto|\.s3cfg|\.vault-token"
     r"|kubeconfig(\.ya?ml)?|.*\.kubeconfig|.*\.tfstate(\.backup)?"
-    r"|\.git-credentials|\.dockercfg|auth_token|.*\.token|credentials(\.json|\.ya?ml)?|secrets?(\.json|\.ya?ml|\.toml)"
+    r"|\.git-credentials|\.dockercfg|(auth_|.*\.)?token|kaggle\.json"
+    r"|credentials(\.(json|ya?ml|csv|toml|ini|db))?|secrets?(\.(json|ya?ml|toml|ini))?"
     r"|id_(rsa|dsa|ecdsa|ed25519)(_sk)?(\.(?!pub$).*)?|.*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)",
     re.IGNORECASE,
 )
+COPY = re.compile(r"^#|[~#]$|\.(bak|orig|old|save|swp)$| copy$", re.IGNORECASE)  # what editors add to a file's name
 KEY = re.compile(  # a file that begins with one, or holds one with its letters, as a service account's JSON does
     rb"\A\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
     rb"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:\\[nr]|\s)+(?:Proc-Type|[A-Za-z0-9+/]{16})"
@@ -61,11 +68,13 @@ def collect(root: Path, named: Iterable[str] = ()) -> Package:
     Raises InputError for links that leave the tree, for what cannot be read, and for more than 100 MiB.
     """
     walk = _Walk(root.resolve())
-    walk.enter(walk.root, outer_rules(walk.root))
+    with walk.reading(walk.root):
+        walk.enter(walk.root, outer_rules(walk.root))
     for name in named:
-        walk.take(walk.root / name)
+        with walk.reading(walk.root / name):
+            walk.take(walk.root / name)
     if walk.faults:
-        raise InputError(walk.faults)
+        raise InputError(dict.fromkeys(walk.faults))
     files = dict(sorted(walk.files.items()))
     package = Package(walk.root, files, {name: walk.sizes[name] for name in files}, tuple(sorted(walk.secrets)))
     _refuse_large(package)
@@ -128,19 +137,21 @@ class _Walk:
 
     def enter(self, folder: Path, rules: tuple[Rules, ...] | None, inside: tuple[Path, ...] = ()) -> None:
         """Walks through a folder; `rules` None: nothing in it is ignored. `inside` are the folders above, resolved."""
-        real = folder.resolve()
+        real = _resolved(folder)
         if real in inside:
             self._fault(folder, "is a link to a folder that it lies in", "remove the link, or ignore it")
             return
+        entries = sorted(folder.iterdir())
         if rules is not None:
             rules += rules_of(folder)
-        for entry in self._entries(folder):
-            if rules is None or not ignored(entry, rules):
-                self.take(entry, rules, (*inside, real))
+        for entry in entries:
+            with self.reading(entry):
+                if rules is None or not ignored(entry, rules):
+                    self.take(entry, rules, (*inside, real))
 
     def take(self, path: Path, rules: tuple[Rules, ...] | None = None, inside: tuple[Path, ...] = ()) -> None:
         """Takes a file or a folder, unless it is one of those that never travel."""
-        real = path.resolve()
+        real = _resolved(path)
         if not real.is_relative_to(self.root):
             self._fault(path, f"is a link to {real}, outside of the folder", "copy what it points to, or ignore it")
             return
@@ -156,7 +167,7 @@ class _Walk:
         parts = path.relative_to(self.root).parts
         if any(part in NEVER for part in parts):
             return True
-        if any(SECRETS.fullmatch(part) for part in parts):
+        if any(_looks_secret(self.root.joinpath(*parts[: count + 1])) for count in range(len(parts))):
             self.secrets.append(self._name(path))
             return True
         return False
@@ -170,20 +181,21 @@ class _Walk:
                 secret = size <= KEY_BYTES and KEY.search(file.read(KEY_BYTES))
         except UnicodeEncodeError:
             self._fault(path, "has a name that is not UTF-8", "rename it, or ignore it")
-        except OSError as error:
-            self._fault(path, f"cannot be read: {error.strerror}", "let yourself read it, or ignore it")
         else:
             if secret:
                 self.secrets.append(name)
             else:
                 self.files[name], self.sizes[name] = path, size
 
-    def _entries(self, folder: Path) -> list[Path]:
+    @contextlib.contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """What cannot be read is a fault, and the walk goes on beside it."""
         try:
-            return sorted(folder.iterdir())
+            yield
+        except InputError as error:
+            self.faults += error.faults
         except OSError as error:
-            self._fault(folder, f"cannot be read: {error.strerror}", "let yourself read it, or ignore it")
-            return []
+            self._fault(path, f"cannot be read: {error.strerror}", "let yourself read it, or ignore it")
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -191,6 +203,25 @@ class _Walk:
     def _fault(self, path: Path, problem: str, remedy: str) -> None:
         said = self._name(path).encode(errors="replace").decode()
         self.faults.append(Fault(said, problem, f"{remedy} in .rayignore" if remedy.endswith("ignore it") else remedy))
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links; raises OSError for links in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+
+
+def _looks_secret(path: Path) -> bool:
+    """By its name: copies that editors make count as well, a package of Python that is called so does not."""
+    name = path.name
+    while (shorter := COPY.sub("", name)) != name:
+        name = shorter
+    if not SECRETS.fullmatch(name):
+        return False
+    plain = name.isalpha() and path.is_dir()
+    return not (plain and (name.lower() == "token" or (path / "__init__.py").is_file()))
 
 
 def _is_made(folder: Path) -> bool:

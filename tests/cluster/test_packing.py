@@ -73,6 +73,23 @@ def test_secrets_stay_whatever_asks_for_them(tmp_path: Path) -> None:
     assert set(package.secrets) >= {*SECRET, "deploy", "sub/.env"}
 
 
+COPIES = (
+    *(".env~", ".env-prod", ".env_prod", ".env copy", "prod.env.bak", "#.env#", ".env.local~", ".env.swp", ".netrc~"),
+    *("auth_token~", "credentials.csv", "credentials.toml", "token", "kaggle.json", "secrets.ini", "secrets", "TOKEN"),
+)
+
+
+def test_copies_and_variants_of_secrets_stay(tmp_path: Path) -> None:
+    harmless = ("secrets.py", "token.py", "credentials.py", ".env.example~", "tokens", "token/a.txt", ".env-example")
+    harmless += ("lib/secrets/__init__.py", "lib/secrets/code.py")
+    write(tmp_path / "a", *COPIES[:-3], ".docker/config.json", ".kaggle/x", "x.secret/b.py")
+    write(tmp_path / "b", *COPIES[-3:])
+    write(tmp_path, *harmless, "c/secrets/password")
+    package = collect(tmp_path)
+    assert set(package.files) == {*harmless, "a/x.secret/b.py"}
+    assert {Path(name).name for name in package.secrets} == set(COPIES)
+
+
 def test_version_control_environments_caches_and_runs_stay(tmp_path: Path) -> None:
     write(tmp_path, "job.yaml", ".git/HEAD", "a/__pycache__/b.pyc", "venv/pyvenv.cfg", "venv/lib/x.py")
     write(tmp_path, "cache/CACHEDIR.TAG", "cache/y", "runs/one/model.onnx")
@@ -107,6 +124,38 @@ def test_a_link_in_a_circle_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "a/b.txt")
     (tmp_path / "a" / "again").symlink_to("../a")
     with pytest.raises(InputError, match="folder that it lies in"):
+        collect(tmp_path)
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a/b.txt")
+    (tmp_path / "a" / "one").symlink_to("two")
+    (tmp_path / "a" / "two").symlink_to("one")
+    with pytest.raises(InputError, match=r"(?s)a/one: cannot be read: .*a/two: cannot be read: .*\.rayignore"):
+        collect(tmp_path)
+    with pytest.raises(InputError, match=r"^one: cannot be read.*\ntwo: [^\n]*$"):
+        collect(tmp_path / "a", ["one"])
+    assert named_in({"data": {"source": "a/one"}}, tmp_path, tmp_path, "job.yaml") == []
+
+
+@pytest.mark.parametrize("name", ["theirs", "theirs/.gitignore", "theirs/b.txt"])
+def test_what_may_not_be_read_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may read everything, so the refusals are played."""
+    write(tmp_path, "job.yaml", "theirs/.gitignore", "theirs/b.txt", "theirs/c/d.txt")
+
+    def refusing(method: str) -> None:
+        before = getattr(Path, method)
+
+        def instead(path: Path, *rest: object, **more: object) -> object:
+            if path == tmp_path / name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return before(path, *rest, **more)
+
+        monkeypatch.setattr(Path, method, instead)
+
+    for method in ("iterdir", "read_bytes", "open") if name != "theirs/b.txt" else ("is_dir",):
+        refusing(method)
+    with pytest.raises(InputError, match=f"{name}: cannot be read: Permission denied"):
         collect(tmp_path)
 
 
