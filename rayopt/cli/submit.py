@@ -71,10 +71,11 @@ def submit(
         wished = Wish(**{**wish, "assignments": assignments})
         loaded = load(job, assignments)
         _refuse_leaks(loaded, wished)
+        environment = _environment(wished)
         package = _package(job, loaded, wished)
         with reached(cluster, address, token_file) as line, tempfile.TemporaryDirectory() as aside:
             _refuse_the_impossible(loaded, line)
-            order = _submitted(loaded, wished, package, line, Path(aside) / "package.zip")
+            order = _submitted(loaded, wished, environment, package, line, Path(aside) / "package.zip")
             code = follow_to_end(line, order.id, as_json) if follow else _told(order, as_json)
     sys.exit(code)
 
@@ -182,7 +183,9 @@ def _refuse_the_impossible(loaded: Loaded, line: Line) -> None:
             raise InputError(faults)
 
 
-def _submitted(loaded: Loaded, wished: Wish, package: Package, line: Line, target: Path) -> Order:
+def _submitted(
+    loaded: Loaded, wished: Wish, environment: dict[str, Any], package: Package, line: Line, target: Path
+) -> Order:
     """Submits the job, or gives the same one that is under way already; raises InputError for another of that name."""
     from rayopt.cluster import submission
     from rayopt.cluster.packing import pack
@@ -190,7 +193,6 @@ def _submitted(loaded: Loaded, wished: Wish, package: Package, line: Line, targe
     from rayopt.records import digest
 
     name, out = loaded.job.name, submission.out_of(loaded.job.name, wished.out)
-    environment = _environment(wished)
     python = "python" if brings_python(environment) else line.jobs.head()["python"]
     job = Path(loaded.document.source).resolve().relative_to(package.root).as_posix()
     words = submission.command(python, job, out, wished.assignments, wished.overwrite)

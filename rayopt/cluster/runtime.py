@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ REMOTE = ("https://", "s3://", "gs://", "gcs://", "file:///")
 def read_runtime_env(path: Path) -> dict[str, Any]:
     """The runtime environment in a YAML file; raises InputError with every fault and its line."""
     document = read_document(path)
+    data = {key: _beside(document.folder, key, value) for key, value in document.data.items()}
     faults = []
-    for key, value in document.data.items():
+    for key, value in data.items():
         if key in TAKEN:
             faults.append(document.fault((key,), "is not for you to give", TAKEN[key]))
         elif key not in CHECKS:
@@ -35,7 +38,8 @@ def read_runtime_env(path: Path) -> dict[str, Any]:
             faults += _inner_faults(document, key, value)
     if faults:
         raise InputError(faults)
-    return dict(document.data)
+    _refuse_what_ray_refuses(data, str(path))
+    return data
 
 
 def with_variables(environment: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
@@ -52,20 +56,41 @@ def brings_python(environment: Mapping[str, Any]) -> bool:
     return any(environment.get(key) for key in OWN_PYTHON)
 
 
+def _refuse_what_ray_refuses(data: Mapping[str, Any], place: str) -> None:
+    """Ray would say it only when the job is sent."""
+    from ray.runtime_env import RuntimeEnv
+
+    try:
+        RuntimeEnv(**copy.deepcopy(dict(data)))
+    except (ValueError, TypeError, OSError) as error:
+        said = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+        raise input_error(place, f"is not a runtime environment: {said.splitlines()[0]}", "mend it") from error
+
+
+def _beside(folder: Path, key: str, value: Any) -> Any:
+    """The path of a file of packages that lies in that folder; otherwise Ray looks in the current one."""
+    if not isinstance(value, str) or key not in READ_HERE or (key == "conda" and not value.endswith((".yaml", ".yml"))):
+        return value
+    with contextlib.suppress(OSError, ValueError):  # no path at all
+        if (folder / value).is_file():
+            return str((folder / value).resolve())
+    return value
+
+
 def _inner_faults(document: Document, key: str, value: Any) -> list[Fault]:
+    faults = leaks({document.place((key,)): str(value), **_file_of(key, value)})
     if key == "config":
-        return [
+        faults += [
             document.fault((key, name), f"unknown key {name!r}", did_you_mean(name, CONFIG))
             for name in value
             if name not in CONFIG
         ]
     if key == "py_modules":
-        return [
+        faults += [
             document.fault((key, index), f"{one!r} is no address", "put local modules into the working directory")
             for index, one in enumerate(value)
             if not one.startswith(REMOTE)
         ]
-    faults = leaks({document.place((key,)): str(value), **_file_of(key, value)})
     if key == "env_vars":
         faults += [
             document.fault((key, name), "looks like a secret, and everybody on the cluster could read it", REMEDY)
@@ -77,9 +102,10 @@ def _inner_faults(document: Document, key: str, value: Any) -> list[Fault]:
 
 def _file_of(key: str, value: Any) -> dict[str, str]:
     """The text of a file that Ray reads here and sends as what it says, by its path."""
-    if key not in READ_HERE or not isinstance(value, str) or not Path(value).is_file():
-        return {}
-    return {value: Path(value).read_text(encoding="utf-8", errors="replace")}
+    with contextlib.suppress(OSError, ValueError):  # Ray will say it
+        if key in READ_HERE and isinstance(value, str) and Path(value).is_file():
+            return {value: Path(value).read_text(encoding="utf-8", errors="replace")}
+    return {}
 
 
 def _is(kind: type | tuple[type, ...], words: str) -> Callable[[Any], str]:

@@ -73,14 +73,22 @@ def test_secrets_stay_whatever_asks_for_them(tmp_path: Path) -> None:
     assert set(package.secrets) >= {*SECRET, "deploy", "sub/.env"}
 
 
-COPIES = (
+COPIES: tuple[str, ...] = (
     *(".env~", ".env-prod", ".env_prod", ".env copy", "prod.env.bak", "#.env#", ".env.local~", ".env.swp", ".netrc~"),
     *("auth_token~", "credentials.csv", "credentials.toml", "token", "kaggle.json", "secrets.ini", "secrets", "TOKEN"),
 )
 
 
 def test_copies_and_variants_of_secrets_stay(tmp_path: Path) -> None:
-    harmless = ("secrets.py", "token.py", "credentials.py", ".env.example~", "tokens", "token/a.txt", ".env-example")
+    harmless: tuple[str, ...] = (
+        "secrets.py",
+        "token.py",
+        "credentials.py",
+        ".env.example~",
+        "tokens",
+        "token/a.txt",
+        ".env-example",
+    )
     harmless += ("lib/secrets/__init__.py", "lib/secrets/code.py")
     write(tmp_path / "a", *COPIES[:-3], ".docker/config.json", ".kaggle/x", "x.secret/b.py")
     write(tmp_path / "b", *COPIES[-3:])
