@@ -104,12 +104,22 @@ def hide() -> None:
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = before(*args, **kwargs)
-        record.msg, record.args = redact(record.getMessage()), ()
+        record.msg, record.args = redact(_said(record)), ()
+        record.stack_info = redact(record.stack_info) if record.stack_info else None
         if record.exc_info:  # formatters take the text that is there
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
         return record
 
     logging.setLogRecordFactory(factory)
+
+
+def _said(record: logging.LogRecord) -> str:
+    """What a log call says; a faulty one is no reason to fail, as it is none to Python."""
+    with contextlib.suppress(Exception):
+        return record.getMessage()
+    with contextlib.suppress(Exception):
+        return f"{record.msg} {record.args!r}"
+    return "a message that cannot be written"
 
 
 class Hiding:

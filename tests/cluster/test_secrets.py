@@ -150,6 +150,37 @@ def test_tracebacks_of_other_handlers_hold_no_value(monkeypatch: pytest.MonkeyPa
     assert VALUE not in said.getvalue()
 
 
+class Silent:
+    """What has no text."""
+
+    def __repr__(self) -> str:
+        raise ValueError(VALUE)
+
+
+def test_a_faulty_log_call_is_no_error_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python itself only complains about one, and its stack holds no value either."""
+    monkeypatch.setenv("MINE", VALUE)
+    told(monkeypatch, Secret("MINE"))
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", records.append)
+    logger = logging.getLogger("theirs")
+    logger.addHandler(handler)
+    secrets.hide()
+    try:
+        logger.warning(f"value %d of {VALUE}", VALUE)
+        logger.warning("two %s %s", 1)
+        logger.warning("%s", "c0rrect-horse-battery", stack_info=True)  # the stack shows this line
+        logger.warning("%s", Silent())
+    finally:
+        logger.removeHandler(handler)
+    cannot = "a message that cannot be written"
+    assert [one.getMessage() for one in records] == ["value %d of *** ('***',)", "two %s %s (1,)", "***", cannot]
+    stacks = str([one.stack_info for one in records])
+    assert "***" in stacks
+    assert VALUE not in stacks
+
+
 def test_without_secrets_nothing_is_wrapped() -> None:
     before = sys.stdout
     secrets.setup()
