@@ -100,7 +100,7 @@ def read_cluster(path: Path) -> ClusterFile:
 
     faults = faults_of(data, place)
     faults += _name_faults(data, place) + _provider_faults(data, place)
-    faults += _key_faults(data, place) + _unsupported(data, place)
+    faults += _key_faults(data, place) + _mount_faults(data, place) + _unsupported(data, place)
     if faults:
         raise InputError(faults)
     return _cluster(path, data)
@@ -205,12 +205,37 @@ def _key_path(auth: Mapping[str, Any]) -> Path | None:
 def _key_faults(data: dict[str, Any], place: Any) -> list[Fault]:
     """Whether the ssh key is there, and nobody else's to read: ssh itself refuses such a key only when it is used."""
     auth = data.get("auth")
-    key = _key_path(auth) if isinstance(auth, dict) else None
-    if key is None:
+    given = auth.get("ssh_private_key") if isinstance(auth, dict) else None
+    if not isinstance(given, str):
         return []
     at = place(("auth", "ssh_private_key"))
+    if problem := _path_problem(given):
+        return [Fault(at, problem, "name the key that the hosts know")]
+    key = Path(given).expanduser()
     if not key.is_file():
         return [Fault(at, f"there is no file {key}", "make one with ssh-keygen, or name the key that the hosts know")]
     if key.stat().st_mode & 0o077:
         return [Fault(at, f"{key} can be read by others, and ssh refuses it", f"chmod 600 {key}")]
     return []
+
+
+def _mount_faults(data: dict[str, Any], place: Any) -> list[Fault]:
+    """What Ray's schema leaves open: whether what is copied to the hosts is named by a path."""
+    mounts = data.get("file_mounts")
+    faults = []
+    for there, here in mounts.items() if isinstance(mounts, dict) else ():
+        problem = _path_problem(here) if isinstance(here, str) else f"must be text, got {here!r}"
+        if problem:
+            faults.append(Fault(place(("file_mounts", there)), problem, "write the path of a file or folder here"))
+    return faults
+
+
+def _path_problem(given: str) -> str:
+    """Why a text can be no path on this machine; nothing where it can, whether or not something is there."""
+    try:
+        Path(given).expanduser().exists()
+    except RuntimeError:
+        return f"{given}: there is no such home"
+    except OSError as error:
+        return f"cannot be looked for: {error.strerror}"
+    return ""

@@ -45,7 +45,7 @@ def read_token(path: Path) -> str:
                 "others can read this token",
                 f"chmod 600 {path}, end the cluster with `down`, and start it anew",
             )
-        token = path.read_text(encoding="utf-8").strip()
+        token = path.read_text(encoding="utf-8", errors="replace").strip()  # what is no text is no token below
     if len(token) < MIN_LENGTH or not token.isascii() or not token.isprintable():
         raise input_error(str(path), "holds no token", "end the cluster with `down`, and start it anew")
     return token

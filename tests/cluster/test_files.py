@@ -131,6 +131,24 @@ def test_a_key_must_be_there_and_private(tmp_path: Path, key: Path) -> None:
     assert found[0].endswith(f"chmod 600 {key}".replace(f"{tmp_path}/", ""))
 
 
+@pytest.mark.parametrize(
+    ("path", "said"), [("~nosuchuser/x", "~nosuchuser/x: there is no such home"), ("x" * 5000, "File name too long")]
+)
+def test_a_path_that_is_none_is_a_fault(tmp_path: Path, key: Path, path: str, said: str) -> None:
+    (found,) = faults(tmp_path, GOOD.replace("KEY", path))
+    assert found.startswith("cluster.yaml:8: auth.ssh_private_key: ")
+    assert said in found
+    (found,) = faults(tmp_path, GOOD.replace("KEY", str(key)) + f"file_mounts:\n    /a: {path}\n")
+    assert found.startswith("cluster.yaml:12: file_mounts./a: ")
+    assert said in found
+
+
+@pytest.mark.parametrize("value", ["5", "[a]", "null"])
+def test_what_is_copied_to_hosts_is_a_path(tmp_path: Path, key: Path, value: str) -> None:
+    (found,) = faults(tmp_path, GOOD.replace("KEY", str(key)) + f"file_mounts:\n    /a: {value}\n")
+    assert found.startswith("cluster.yaml:12: file_mounts./a: must be text, got ")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "7", "a: &a [*a]", "x: !!python/object:os.system {}"])
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     assert faults(tmp_path, text)

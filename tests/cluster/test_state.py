@@ -57,10 +57,10 @@ def test_a_token_that_others_could_read_is_refused(cluster: ClusterFile, mode: i
             ask(cluster)
 
 
-@pytest.mark.parametrize("content", ["", "short", "é" * 64, "a" * 40 + "\x00"])
-def test_what_is_no_token_is_refused(cluster: ClusterFile, content: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"short", "é".encode() * 64, b"a" * 40 + b"\x00", b"\xff" * 40])
+def test_what_is_no_token_is_refused(cluster: ClusterFile, content: bytes) -> None:
     make_token(cluster)
-    token_path(cluster).write_text(content)
+    token_path(cluster).write_bytes(content)
     with pytest.raises(InputError, match="holds no token"):
         token_of(cluster)
 
