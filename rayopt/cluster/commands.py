@@ -29,7 +29,17 @@ OPTIONS = "--disable-usage-stats"
 DEFAULT_HEAD = f"ray start --head --port=6379 --dashboard-host=127.0.0.1 {OPTIONS}"
 DEFAULT_WORKER = f"ray start --address=$RAY_HEAD_IP:6379 {OPTIONS}"
 
-_RAY_STOP = re.compile(r"\S*\bray stop\b(?:\s+(?:--force|-f|--grace-period[= ]\d+))*")
+_RAY_STOP = re.compile(
+    r"""
+    (?:(?P<word>(?:"[^"]*"|'[^']*'|\$\([^()]*\)|`[^`]*`|\\.|[^\s"'`;&|()\\])+)  # as the shell takes it
+      (?P<module>(?:[ \t]+-\w+)*[ \t]+-m[ \t]+ray\.scripts\.scripts)?)
+    (?:(?:[ \t]|\\\n)+--[\w-]+(?:=\S+)?)*
+    (?:[ \t]|\\\n)+(?:stop|"stop"|'stop')(?![\w-])
+    (?:[ \t]+(?:--force|-f|--grace-period[= ]\d+))*
+    """,
+    re.VERBOSE,
+)
+_RAY = re.compile(r"\bray[\\\"')}`]*$")
 _RAY_START = re.compile(r"(?P<before>.*?)(?P<ray>\S*\bray)\s+start\b", re.DOTALL)
 _AUTOSCALING = re.compile(r"--autoscaling-config[= ]\S+")
 
@@ -49,8 +59,13 @@ def setup_commands(cluster: ClusterFile, *, head: bool) -> tuple[str, ...]:
 
 
 def _without_stops(commands: Iterable[str]) -> tuple[str, ...]:
-    kept = (_RAY_STOP.sub("true", command).strip() for command in commands)
+    kept = (_RAY_STOP.sub(_instead, command).strip() for command in commands)
     return tuple(command for command in kept if command != "true")
+
+
+def _instead(stop: re.Match[str]) -> str:
+    """What a `stop` becomes: nothing is done where it is Ray's."""
+    return "true" if stop["module"] or _RAY.search(stop["word"]) else stop[0]
 
 
 def token_place(cluster: ClusterFile, mark: str) -> str:

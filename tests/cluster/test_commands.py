@@ -51,6 +51,40 @@ def test_nobody_else_s_ray_is_stopped(tmp_path: Path, given: str, kept: tuple[st
     assert start_commands(cluster(tmp_path, f"head_start_ray_commands: {given}\n"), head=True) == kept
 
 
+@pytest.mark.parametrize(
+    "stop",
+    [
+        *("ray  stop", "ray\tstop", "ray \\\n  stop", "/opt/ray stop --force --grace-period 5", "exec ray stop -v"),
+        *(
+            '"$HOME/my env/ray" stop',
+            "'ray' stop",
+            "$(which ray) stop",
+            '"$(command -v ray)" stop -f',
+            "`which ray` stop",
+        ),
+        *("python -m ray.scripts.scripts stop", "~/env/bin/python3 -u -m  ray.scripts.scripts  stop --force"),
+        *("${RAY:-ray} stop", "sudo ray stop", "ray --log-style=record stop", "ray 'stop'", 'bash -c "ray stop"'),
+    ],
+)
+def test_however_it_is_written_nobody_else_s_ray_is_stopped(tmp_path: Path, stop: str) -> None:
+    given = json.dumps([f"touch a; {stop}; touch b", stop, f"{stop} || true", "ray start --head"])
+    kept = start_commands(cluster(tmp_path, f"head_start_ray_commands: {given}\n"), head=True)
+    assert kept[-1] == "ray start --head"
+    assert not [one for one in kept if "stop" in one]
+    assert kept[0].startswith("touch a; ")
+    assert kept[0].endswith("; touch b")
+    for one in kept[:-1]:
+        subprocess.run(["bash", "-n", "-c", one], check=True)
+
+
+@pytest.mark.parametrize(
+    "other", ["array stop", "echo ray; stop it", "docker stop ray", "ray stopped", "ray-stop", "cd /opt/ray\nstop it"]
+)
+def test_what_is_no_stop_of_ray_is_kept(tmp_path: Path, other: str) -> None:
+    given = json.dumps([other])
+    assert setup_commands(cluster(tmp_path, f"setup_commands: {given}\n"), head=True) == (other,)
+
+
 def test_nobody_else_s_ray_is_stopped_by_the_set_up(tmp_path: Path) -> None:
     given = "initialization_commands: [ray stop]\nsetup_commands: ['~/env/bin/ray stop -f; touch a', touch b]\n"
     assert setup_commands(cluster(tmp_path, given), head=True) == ("true; touch a", "touch b")
