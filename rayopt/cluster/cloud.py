@@ -69,10 +69,18 @@ def _ray(cluster: ClusterFile, command: str, *options: str, quiet: bool = False)
 
 
 def _wait(cluster: ClusterFile, token: str, wanted: int) -> list[Node]:
+    """The living nodes, once there are as many; fewer, or WorkError where none was ever told of, after JOIN_S."""
     deadline = time.monotonic() + JOIN_S
     nodes: list[Node] = []
+    trouble: WorkError | None = None
     with open_tunnel(cluster) as url:
+        dashboard = Dashboard(url, token)
         while len(nodes) < wanted and time.monotonic() < deadline:
-            nodes = [node for node in Dashboard(url, token).nodes() if node.alive]
+            try:
+                nodes = [node for node in dashboard.nodes() if node.alive]
+            except WorkError as error:  # it does not serve yet, or was slow for once
+                trouble = error
             time.sleep(POLL_S)
+    if trouble is not None and not nodes:
+        raise trouble
     return nodes

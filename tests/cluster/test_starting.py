@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from rayopt.cli.commands import cli
-from rayopt.cluster import starting, stopping, sync
+from rayopt.cluster import cloud, starting, stopping, sync
+from rayopt.cluster.dashboard import Node
 from rayopt.cluster.files import ClusterFile, read_cluster
 from rayopt.cluster.probe import Found
 from rayopt.cluster.state import Started, write_state
@@ -122,3 +123,38 @@ def test_sync_leaves_the_files_of_a_running_cluster_alone(
         f"Ray runs there, by the files that would be replaced: first `rayopt cluster down {cluster.path}`"
     )
     assert found[WORKER] == ""
+
+
+class Answers:
+    """A dashboard that says one thing after another, the last for ever, on a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *said: list[Node] | WorkError) -> None:
+        self.said, self.now = list(said), 0.0
+        monkeypatch.setattr(cloud, "open_tunnel", lambda cluster: contextlib.nullcontext("url"))
+        monkeypatch.setattr(cloud, "Dashboard", lambda url, token: self)
+        monkeypatch.setattr(cloud.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(cloud.time, "sleep", lambda seconds: setattr(self, "now", self.now + seconds))
+
+    def nodes(self) -> list[Node]:
+        self.now += 10
+        one = self.said.pop(0) if len(self.said) > 1 else self.said[0]
+        if isinstance(one, WorkError):
+            raise one
+        return one
+
+
+SILENT = WorkError("the dashboard of the cluster does not answer")
+FIRST, SECOND = Node(HEAD, True, True, {}), Node(WORKER, True, False, {})
+
+
+def test_a_cloud_s_dashboard_that_is_not_there_yet_is_waited_for(
+    cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Answers(monkeypatch, SILENT, SILENT, [FIRST], SILENT, [FIRST, SECOND])
+    assert cloud._wait(cluster, "token", 2) == [FIRST, SECOND]
+    Answers(monkeypatch, [FIRST], SILENT)
+    assert cloud._wait(cluster, "token", 2) == [FIRST]
+    silent = Answers(monkeypatch, SILENT)
+    with pytest.raises(WorkError, match="does not answer"):
+        cloud._wait(cluster, "token", 2)
+    assert silent.now >= cloud.JOIN_S
