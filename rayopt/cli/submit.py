@@ -220,6 +220,10 @@ def _environment(wished: Wish) -> dict[str, Any]:
     from rayopt.runs.hidden import VARIABLE
 
     given = read_runtime_env(wished.runtime_env) if wished.runtime_env else {}
+    if given:
+        from rayopt.onray.environments import check_environment
+
+        check_environment(given, str(wished.runtime_env))
     environment = with_variables(given, {"RAY_JOB_STOP_WAIT_TIME_S": str(submission.STOP_WAIT_S)})
     if not wished.secrets:
         return environment

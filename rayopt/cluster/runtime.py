@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ def read_runtime_env(path: Path) -> dict[str, Any]:
             faults += _inner_faults(document, key, value)
     if faults:
         raise InputError(faults)
-    _refuse_what_ray_refuses(data, str(path))
     return data
 
 
@@ -54,17 +52,6 @@ def with_variables(environment: Mapping[str, Any], variables: Mapping[str, str])
 def brings_python(environment: Mapping[str, Any]) -> bool:
     """Whether the job's processes run by another interpreter than the node's Ray."""
     return any(environment.get(key) for key in OWN_PYTHON)
-
-
-def _refuse_what_ray_refuses(data: Mapping[str, Any], place: str) -> None:
-    """Ray would say it only when the job is sent."""
-    from ray.runtime_env import RuntimeEnv
-
-    try:
-        RuntimeEnv(**copy.deepcopy(dict(data)))
-    except (ValueError, TypeError, OSError) as error:
-        said = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-        raise input_error(place, f"is not a runtime environment: {said.splitlines()[0]}", "mend it") from error
 
 
 def _beside(folder: Path, key: str, value: Any) -> Any:

@@ -8,11 +8,15 @@ import pytest
 
 from rayopt.cluster.runtime import CHECKS, brings_python, read_runtime_env, with_variables
 from rayopt.errors import InputError
+from rayopt.onray.environments import check_environment
 
 
 def read(tmp_path: Path, text: str) -> dict[str, object]:
-    (tmp_path / "env.yaml").write_text(text)
-    return read_runtime_env(tmp_path / "env.yaml")
+    path = tmp_path / "env.yaml"
+    path.write_text(text)
+    found = read_runtime_env(path)
+    check_environment(found, str(path))
+    return found
 
 
 def test_a_right_one_is_taken_as_it_is(tmp_path: Path) -> None:
