@@ -175,6 +175,14 @@ def test_a_search_begins_with_what_an_earlier_one_found(bowl_search: Callable[..
         run(bowl_search(direction="min", warm_start=str(tmp_path / "first")), tmp_path / "other")
 
 
+def test_an_earlier_search_may_leave_nothing_to_try(bowl_search: Callable[..., Path], tmp_path: Path) -> None:
+    space = {"width": [1, 2]}
+    run(bowl_search(space=space, n_trials=2), tmp_path / "first")
+    job = bowl_search(space=space, n_trials=2, warm_start=str(tmp_path / "first"))
+    with pytest.raises(InputError, match=r"^warm_start: has every point of this space; leave it out"):
+        run(job, tmp_path / "warm")
+
+
 def test_a_killed_search_goes_on_and_evaluates_nothing_twice(
     bowl_search: Callable[..., Path], tmp_path: Path, killed_after: Callable[[list[str], int], None]
 ) -> None:
