@@ -48,6 +48,12 @@ def test_a_secret_in_a_job_or_in_what_it_names_is_refused(small_job: Callable[..
     assert "model.args.password: looks like a secret" in submit(outer)
 
 
+def test_a_wrong_runtime_environment_is_told_before_the_cluster_is_asked(small_job: Callable[..., Path]) -> None:
+    job = small_job()
+    (job.parent / "env.yaml").write_text("{pip: [a], conda: b}\n")
+    assert "is not a runtime environment: The 'pip' field" in submit(job, "--runtime-env", str(job.parent / "env.yaml"))
+
+
 @pytest.mark.parametrize("name", ["/etc/evil", "../evil", "", ".", "a/b"])
 def test_no_name_of_a_job_is_a_folder_elsewhere(name: str) -> None:
     found = Submission("id", "SUCCEEDED", "", 0, None, None, {"rayopt_name": name, "rayopt_out": "/out"})
